@@ -1,0 +1,1 @@
+"""Environments: an agent workflow and its judge, stepped or rolled out; imports no torch."""

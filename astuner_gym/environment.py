@@ -1,0 +1,61 @@
+"""An environment's parts in one record, and the registry by which runs find them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from astuner_gym.chat.messages import Conversation
+from astuner_gym.errors import SettingError
+from astuner_gym.judge import Judge
+from astuner_gym.task import TaskSource
+from astuner_gym.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A workflow, its judge and its tasks: all that a run needs to know of them."""
+
+    name: str
+    workflow: Workflow
+    judge: Judge
+    train_tasks: TaskSource
+    eval_tasks: Mapping[str, TaskSource] = field(default_factory=dict)
+    """Held-out tasks by set name; the first set is what ``eval/accuracy`` reports."""
+    demonstrations: Callable[[int], Sequence[Conversation]] | None = None
+    """Takes a seed and returns conversations to imitate, each made when asked for."""
+
+
+class EnvironmentConfig(Protocol):
+    """A dataclass of an environment's settings, registered under entry point ``astuner.envs``."""
+
+    def build(self) -> Environment:
+        """Build the environment.
+
+        Raises:
+            SettingError: A setting breaks a rule.
+            TaskDataError: Task data is absent or malformed.
+        """
+        ...
+
+
+ENTRY_POINT_GROUP = "astuner.envs"
+
+
+def registered_environments() -> dict[str, type[EnvironmentConfig]]:
+    """Return the config class of every installed environment, by name."""
+    return {point.name: point.load() for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def environment_config(name: str) -> type[EnvironmentConfig]:
+    """Return the config class of the environment ``name``.
+
+    Raises:
+        SettingError: No installed environment has that name; the message names those that exist.
+    """
+    registered = registered_environments()
+    if name not in registered:
+        raise SettingError(f"env must be one of {sorted(registered)}, got {name!r}")
+    return registered[name]

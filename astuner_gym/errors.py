@@ -1,0 +1,31 @@
+"""Failures of environments, named by the boundary that they crossed."""
+
+from __future__ import annotations
+
+
+class AstunerError(Exception):
+    """Base of every failure that ASTuner reports by its own name."""
+
+
+class UnusableInputError(AstunerError, ValueError):
+    """Settings, files or data with which no run can start (exit status 2)."""
+
+
+class TaskDataError(UnusableInputError):
+    """Task data is absent or malformed; the message names file, line and field."""
+
+
+class SettingError(UnusableInputError):
+    """A setting breaks a rule; the message gives the rule, the value and the remedy."""
+
+
+class WorkflowError(AstunerError):
+    """The user's workflow raised, or returned something that is no result."""
+
+
+class JudgeError(AstunerError):
+    """A judge raised, or returned something that is no score."""
+
+
+class EpisodeClosedError(AstunerError):
+    """A workflow called its model after its episode had ended."""

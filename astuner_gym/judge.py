@@ -1,0 +1,75 @@
+"""Judges: what an episode was worth to each of its agents."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from astuner_gym.errors import JudgeError
+from astuner_gym.task import Task
+from astuner_gym.workflow import WorkflowResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Rewards of one episode."""
+
+    rewards: Mapping[str, float]
+    """Reward per agent; the key ``*`` stands for every agent that is not named."""
+    success: bool
+    """Whether the episode counts as solved: what accuracy and pass@k count."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further figures, averaged over episodes into ``judge/<name>``."""
+
+    def reward(self, agent: str) -> float:
+        """Return the reward of ``agent``.
+
+        Raises:
+            JudgeError: Neither the agent nor ``*`` has a finite reward.
+        """
+        value = self.rewards.get(agent, self.rewards.get("*", math.nan))
+        if not math.isfinite(value):
+            raise JudgeError(
+                f"each agent needs a finite reward, got {value} for {agent!r} "
+                f"from rewards {dict(self.rewards)}; name the agent or add '*'"
+            )
+        return value
+
+
+class Judge(Protocol):
+    """Scores finished episodes."""
+
+    async def score(self, task: Task, result: WorkflowResult) -> Score: ...
+
+
+Verdict: TypeAlias = Score | float | bool | int
+JudgeFunction: TypeAlias = Callable[[Task, WorkflowResult], Verdict | Awaitable[Verdict]]
+
+
+class FunctionJudge:
+    """A judge from a plain function of (task, result): returns a number or a :class:`Score`.
+
+    A number is the reward of every agent, and a positive one counts as success.
+    """
+
+    def __init__(self, function: JudgeFunction) -> None:
+        self._function = function
+
+    async def score(self, task: Task, result: WorkflowResult) -> Score:
+        """Call the function; whatever it raises crosses the judge's boundary as JudgeError."""
+        try:
+            verdict = self._function(task, result)
+            if inspect.isawaitable(verdict):
+                verdict = await verdict
+        except Exception as error:  # a user's function may raise anything; it is named and kept
+            raise JudgeError(f"judge raised on task {task.id}: {error!r}") from error
+        if isinstance(verdict, Score):
+            return verdict
+        if isinstance(verdict, (bool, int, float)) and math.isfinite(verdict):
+            return Score(rewards={"*": float(verdict)}, success=verdict > 0)
+        raise JudgeError(
+            f"a judge must return a finite number or a Score, got {verdict!r} on task {task.id}"
+        )

@@ -1,0 +1,33 @@
+"""Failures of training, named by the boundary that they crossed.
+
+Unusable input, which the user must mend before a run can start (exit status 2), is
+``astuner_gym.errors.UnusableInputError``; these here end or shorten a run that had started.
+"""
+
+from __future__ import annotations
+
+from astuner_gym.errors import AstunerError
+
+
+class SamplerError(AstunerError):
+    """A sampler could not answer."""
+
+
+class ContextOverflowError(SamplerError):
+    """A prompt leaves no room for a reply; the message gives both lengths and the setting."""
+
+
+class RenderingError(AstunerError):
+    """A chat template could not render messages."""
+
+
+class NonFiniteLossError(AstunerError):
+    """Loss or gradient is NaN or infinite; the weights were left as they were."""
+
+
+class CheckpointError(AstunerError):
+    """A checkpoint is absent, torn, or of another run."""
+
+
+class RunAbortedError(AstunerError):
+    """A run cannot go on; the message says why and what was kept."""

@@ -1,0 +1,42 @@
+"""The seam between rollouts and whatever turns a prompt into tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Sampler(Protocol):
+    """Samples completions from one policy, many at a time."""
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights that the next request is sampled with."""
+        ...
+
+    async def generate(
+        self, prompt_ids: Sequence[int], *, params: SamplingParams, key: DrawKey
+    ) -> Completion:
+        """Sample one completion; every draw is a function of ``key`` and the token's position.
+
+        Raises:
+            ContextOverflowError: The prompt leaves no room for a token.
+        """
+        ...
+
+    def release(self, episode: EpisodeKey) -> None:
+        """Forget whatever is cached for an episode that has ended."""
+        ...
+
+    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+        """Take over new weights; requests in flight must have been awaited before."""
+        ...
+
+    async def close(self) -> None:
+        """End every request and free all resources."""
+        ...
