@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -15,6 +15,16 @@ from astuner_gym.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemonstrationSets:
+    """Conversations to imitate, each made when asked for."""
+
+    train: Iterable[Conversation]
+    """May contain errors, at a rate that the environment states."""
+    held_out: Iterable[Conversation]
+    """Without errors and of held-out tasks: to measure how well imitation has gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """A workflow, its judge and its tasks: all that a run needs to know of them."""
 
@@ -24,8 +34,8 @@ class Environment:
     train_tasks: TaskSource
     eval_tasks: Mapping[str, TaskSource] = field(default_factory=dict)
     """Held-out tasks by set name; the first set is what ``eval/accuracy`` reports."""
-    demonstrations: Callable[[int], Sequence[Conversation]] | None = None
-    """Takes a seed and returns conversations to imitate, each made when asked for."""
+    demonstrations: DemonstrationSets | None = None
+    """Conversations to imitate before training by reward; None if there are none."""
 
 
 class EnvironmentConfig(Protocol):

@@ -117,6 +117,75 @@ def _parse_line(line: str, *, where: str, required: Sequence[str]) -> Mapping[st
     return record
 
 
+class HubTasks:
+    """A dataset of the Hugging Face hub; needs the extra ``hub``.
+
+    Raises:
+        TaskDataError: The dataset cannot be loaded, is empty, or lacks a required field.
+    """
+
+    def __init__(
+        self, repository: str, *, subset: str | None, split: str, required: Sequence[str]
+    ) -> None:
+        self._name = f"{repository}-{split}"
+        try:
+            # Pulls in pandas and pyarrow, which only this source needs.
+            from datasets import load_dataset  # type: ignore[import-untyped]
+        except ImportError as error:
+            raise TaskDataError(
+                f"{repository}: tasks of the Hugging Face hub need the package datasets; "
+                "pip install 'astuner[hub]'"
+            ) from error
+        try:
+            self._rows = load_dataset(repository, subset, split=split)
+        except Exception as error:  # the library raises many kinds; each means: not to be had
+            raise TaskDataError(
+                f"{repository}: the hub's split {split!r} could not be loaded: {error}"
+            ) from error
+        missing = [name for name in required if name not in self._rows.column_names]
+        if missing or not len(self._rows):
+            raise TaskDataError(
+                f"{repository}: split {split!r} must have rows with the fields {list(required)}, "
+                f"got {len(self._rows)} rows with {self._rows.column_names}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> Task:
+        return Task(id=f"{self._name}-{index}", record=self._rows[index])
+
+
+class TaskSlice:
+    """Part of another source: its tasks ``start`` to ``stop``."""
+
+    def __init__(self, source: TaskSource, *, start: int, stop: int) -> None:
+        self._source = source
+        self._indices = range(start, stop)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int, /) -> Task:
+        return self._source[self._indices[index]]
+
+
+def hold_out(source: TaskSource, *, at_most: int = 512) -> tuple[TaskSource, TaskSource]:
+    """Split a source into tasks to train on and tasks held out.
+
+    The last tenth is held out, at most ``at_most`` tasks and at least one. A single task serves
+    as both: there is nothing to hold out.
+    """
+    size = len(source)
+    if size == 1:
+        return source, source
+    held_out = min(at_most, max(1, size // 10))
+    return (
+        TaskSlice(source, start=0, stop=size - held_out),
+        TaskSlice(source, start=size - held_out, stop=size),
+    )
+
+
 def task_indices(*, seed: int, size: int, start: int, count: int) -> list[int]:
     """Return the tasks at positions ``start`` to ``start + count`` of an endless shuffled stream.
 

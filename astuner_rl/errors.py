@@ -17,6 +17,10 @@ class ContextOverflowError(SamplerError):
     """A prompt leaves no room for a reply; the message gives both lengths and the setting."""
 
 
+class CallBudgetError(AstunerError):
+    """An episode asked for more calls than it may make: it is truncated, not failed."""
+
+
 class RenderingError(AstunerError):
     """A chat template could not render messages."""
 

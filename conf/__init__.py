@@ -1,1 +1,1 @@
-"""TBD."""
+"""Hydra groups: YAML that chooses among the dataclasses of ``astuner_rl``."""

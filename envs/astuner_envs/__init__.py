@@ -1,1 +1,1 @@
-"""TBD."""
+"""Environments that ship with ASTuner: each a workflow, a judge and tasks; no learner, no torch."""

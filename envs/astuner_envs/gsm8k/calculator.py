@@ -123,7 +123,9 @@ class _Parser:
     def _expected(self, what: str) -> CalculatorError:
         found = self._peek() or "the end"
         return _error(
-            f"expected {what} but found {found[:_SHOWN]}", self._expression, "write for example 12*3"
+            f"expected {what} but found {found[:_SHOWN]}",
+            self._expression,
+            "write for example 12*3",
         )
 
     def _sum(self, depth: int) -> Fraction:
@@ -160,9 +162,7 @@ class _Parser:
         self._take()
         exponent = self._unary(depth + 1)
         if exponent.denominator != 1:
-            raise _error(
-                "an exponent is a whole number", self._expression, "use a whole exponent"
-            )
+            raise _error("an exponent is a whole number", self._expression, "use a whole exponent")
         if base == 0 and exponent < 0:
             raise self._division_by_zero()
         # The size is bounded before the power is computed: afterwards would be too late.
@@ -206,7 +206,7 @@ class _Parser:
 
     def _too_large(self) -> CalculatorError:
         return _error(
-            "every number stays below 10**15 with a denominator below 10**30",
+            "every number is at most 10**15, with a denominator of at most 10**30",
             self._expression,
             "use smaller numbers",
         )

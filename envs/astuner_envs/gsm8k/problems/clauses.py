@@ -34,7 +34,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One interchangeable part of a problem: a sentence or two, and what it adds to the solution."""
+    """One interchangeable part of a problem: a sentence or two, and the steps that it adds."""
 
     kind: str
     """Names the part in a problem's structure."""

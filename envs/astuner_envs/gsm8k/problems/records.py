@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -24,7 +25,7 @@ class Parts:
     structure: tuple[str, ...]
     """The kind of each clause, in order."""
     item: str
-    """What the problem counts, in the plural."""
+    """What the problem counts, in the plural; empty where it counts dollars, miles or people."""
     wording: tuple[int, ...]
     """Which paraphrase each clause uses, in order."""
     operands: tuple[int, ...]
@@ -55,6 +56,6 @@ class Problem:
         return "\n".join([*lines, f"#### {self.answer}"])
 
     @property
-    def record(self) -> dict[str, str]:
+    def record(self) -> Mapping[str, str]:
         """The problem as a line of the GSM8K files: `question` and `answer`."""
         return {"question": self.question, "answer": self.solution}

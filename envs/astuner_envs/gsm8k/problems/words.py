@@ -21,7 +21,6 @@ class Person:
     name: str
     he: str
     him: str
-    his: str
 
 
 def _items(words: str) -> tuple[Item, ...]:
@@ -30,9 +29,12 @@ def _items(words: str) -> tuple[Item, ...]:
     return tuple(Item(one, many or one + "s") for one, _, many in pairs)
 
 
-PEOPLE: Final = tuple(
-    Person(name, "she", "her", "her") for name in "Anna Mia Ella Sara Nora Lily Emma Jane".split()
-) + tuple(Person(name, "he", "him", "his") for name in "Tom Ben Sam Leo Max Jack Paul Adam".split())
+WOMEN: Final = ("Anna", "Mia", "Ella", "Sara", "Nora", "Lily", "Emma", "Jane")
+MEN: Final = ("Tom", "Ben", "Sam", "Leo", "Max", "Jack", "Paul", "Adam")
+PEOPLE: Final = (
+    *(Person(name, "she", "her") for name in WOMEN),
+    *(Person(name, "he", "him") for name in MEN),
+)
 
 TOYS: Final = _items("marble sticker card coin bead stamp shell toy")
 FRUITS: Final = _items("apple pear orange lemon plum peach/peaches")
@@ -42,3 +44,5 @@ PLANTS: Final = _items("rose tulip tree bush/bushes flower")
 ANIMALS: Final = _items("hen duck goat cow rabbit horse")
 CLOTHES: Final = _items("shirt hat scarf/scarves jacket belt cap")
 GOODS: Final = TOYS + SCHOOL + CLOTHES
+NOTHING: Final = (Item("", ""),)
+"""For scenarios that count no item: dollars, miles, people."""

@@ -1,0 +1,195 @@
+"""The AgentScope model that a workflow is given: each call goes to a responder and is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from agentscope.credential import CredentialBase
+from agentscope.formatter import FormatterBase
+from agentscope.message import Msg, TextBlock, ThinkingBlock, ToolCallBlock
+from agentscope.model import ChatModelBase, ChatResponse, ChatUsage
+from agentscope.tool import ToolChoice
+
+from astuner_gym.chat.formatter import ExtendingFormatter
+from astuner_gym.chat.messages import ChatCall, ChatReply, Responder
+from astuner_gym.chat.openai_format import message_from_openai
+from astuner_gym.errors import EpisodeClosedError, WorkflowError
+
+DEFAULT_CONTEXT_SIZE = 32768
+"""Tokens; AgentScope compresses an agent's context when its own estimate nears this."""
+
+
+class AgentChatModel(ChatModelBase):
+    """The chat model of one agent in one episode; calls are counted from 0.
+
+    Blocks of the reply to call *k* have the ids ``<agent>-<k>-text``, ``<agent>-<k>-thinking`` and,
+    for tool calls, ``<agent>-<k>-<position>``: no run draws them at random, and the formatter
+    tells by them where one call's reply ends.
+
+    ``tool_choice`` is not forced on a policy: it may answer a forced tool call in text, and the
+    workflow then takes the path that it has for a model which does not obey.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        role: str,
+        responder: Responder,
+        *,
+        context_size: int = DEFAULT_CONTEXT_SIZE,
+        formatter: FormatterBase | None = None,
+    ) -> None:
+        """Make the model.
+
+        Args:
+            agent: Unique within the episode.
+            role: By which rewards are grouped.
+            responder: Answers the calls.
+            context_size: Tokens of context that AgentScope counts on.
+            formatter: An AgentScope formatter for OpenAI's chat format in place of
+                :class:`ExtendingFormatter`; most of those rewrite earlier turns, which costs a
+                new timeline a call.
+        """
+        super().__init__(
+            credential=CredentialBase(),
+            model=agent,
+            parameters=self.Parameters(),
+            stream=False,
+            max_retries=0,
+            context_size=context_size,
+        )
+        self.agent = agent
+        self.role = role
+        # Agents read this attribute to learn which media their model takes.
+        self.formatter = formatter or ExtendingFormatter(agent=agent)
+        self._responder = responder
+        self._calls = 0
+
+    async def _call_api(
+        self,
+        model_name: str,
+        messages: list[Msg],
+        tools: list[dict[str, Any]] | None = None,
+        tool_choice: ToolChoice | None = None,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        index = self._calls
+        self._calls += 1
+        if isinstance(self.formatter, ExtendingFormatter):
+            prompt = self.formatter.prompt(messages)
+        else:
+            formatted = await self.formatter.format(messages)
+            prompt = tuple(message_from_openai(message) for message in formatted)
+        call = ChatCall(
+            agent=self.agent, role=self.role, index=index, messages=prompt, tools=tuple(tools or ())
+        )
+        return _response(await self._responder.respond(call), prefix=f"{self.agent}-{index}")
+
+
+def _response(reply: ChatReply, *, prefix: str) -> ChatResponse:
+    blocks: list[TextBlock | ThinkingBlock | ToolCallBlock] = []
+    if reply.thinking:
+        blocks.append(ThinkingBlock(thinking=reply.thinking, id=f"{prefix}-thinking"))
+    # An empty reply keeps its block: without it the next prompt would lack the turn.
+    if reply.text or not (reply.thinking or reply.tool_calls):
+        blocks.append(TextBlock(text=reply.text, id=f"{prefix}-text"))
+    for call in reply.with_call_ids(prefix).tool_calls:
+        blocks.append(ToolCallBlock(id=call.id, name=call.name, input=call.arguments))
+    return ChatResponse(
+        content=[*blocks],
+        is_last=True,
+        id=prefix,
+        usage=ChatUsage(
+            input_tokens=reply.prompt_tokens, output_tokens=reply.completion_tokens, time=0.0
+        ),
+    )
+
+
+class EpisodeModels:
+    """The chat models of one episode, made when first asked for.
+
+    AgentScope retries failed calls, turns exceptions inside tools into text, and answers a
+    cancelled call with an apology. So the episode itself remembers its first failure, and every
+    call after that, or after :meth:`close`, raises :class:`EpisodeClosedError`.
+    """
+
+    def __init__(
+        self,
+        responder: Responder,
+        *,
+        context_size: int = DEFAULT_CONTEXT_SIZE,
+        formatter: FormatterBase | None = None,
+    ) -> None:
+        """Make the models of an episode; for the settings see :class:`AgentChatModel`."""
+        self._responder = responder
+        self._context_size = context_size
+        self._formatter = formatter
+        self._models: dict[str, AgentChatModel] = {}
+        self._calling: set[asyncio.Task[Any]] = set()
+        self._failure: Exception | None = None
+        self._closed = False
+
+    @property
+    def failure(self) -> Exception | None:
+        """The first error that the responder raised; the workflow may never have seen it."""
+        return self._failure
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role of each agent that has a model."""
+        return {agent: model.role for agent, model in self._models.items()}
+
+    def __getitem__(self, agent: str, /) -> AgentChatModel:
+        """Return the model of ``agent``, whose role is its own name."""
+        return self.for_role(agent, role=agent)
+
+    def for_role(self, agent: str, *, role: str) -> AgentChatModel:
+        """Return the model of ``agent``, rewarded and trained as one of ``role``.
+
+        Raises:
+            WorkflowError: The agent has another role already.
+        """
+        model = self._models.get(agent)
+        if model is None:
+            model = AgentChatModel(
+                agent, role, self, context_size=self._context_size, formatter=self._formatter
+            )
+            self._models[agent] = model
+        if model.role != role:
+            raise WorkflowError(
+                f"an agent has one role in an episode, got {role!r} for {agent!r}, which is "
+                f"{model.role!r}; use another agent name or the same role"
+            )
+        return model
+
+    def close(self) -> None:
+        """Cancel the calls that are not answered yet, and refuse every further one."""
+        self._closed = True
+        for task in self._calling:
+            task.cancel()
+
+    async def respond(self, call: ChatCall) -> ChatReply:
+        """Pass the call to the episode's responder.
+
+        Raises:
+            EpisodeClosedError: The episode was closed, or an earlier call failed.
+        """
+        if self._closed or self._failure is not None:
+            # A workflow that retries for ever must not block the loop: let a cancellation in.
+            await asyncio.sleep(0)
+            raise EpisodeClosedError(
+                f"no call can follow the end of its episode, got call {call.index} of "
+                f"{call.agent!r}; let the error end the workflow"
+            ) from self._failure
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._calling.add(task)
+        try:
+            return await self._responder.respond(call)
+        except Exception as error:  # whatever a responder raises ends the episode, unchanged
+            if self._failure is None:
+                self._failure = error
+            raise
+        finally:
+            self._calling.discard(task)

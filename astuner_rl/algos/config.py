@@ -1,0 +1,111 @@
+"""Settings of the policy-gradient algorithms.
+
+Not frozen: Hydra's structured configs refuse overrides of frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from astuner_gym.errors import SettingError
+from astuner_rl.algos.divergence import KlEstimator
+from astuner_rl.algos.weights import Aggregation
+from astuner_rl.rules import require_choice, require_positive, require_range
+
+
+@dataclass(kw_only=True)
+class SurrogateConfig:
+    """What every algorithm with a clipped surrogate shares: loss, optimizer and cut into passes."""
+
+    aggregation: str = Aggregation.EPISODE.value
+    """What weighs the same in the loss: ``episode``, ``call`` or ``token``."""
+    clip_low: float = 0.2
+    """How far below 1 the probability ratio still has a gradient."""
+    clip_high: float = 0.2
+    """How far above 1."""
+    kl_coefficient: float = 0.0
+    """Weight of the divergence from the initial policy; 0 keeps no copy of it."""
+    kl_estimator: str = KlEstimator.K3.value
+    """Which estimate of that divergence is differentiated: ``k2`` or ``k3``."""
+    entropy_coefficient: float = 0.0
+    """Weight of the entropy bonus."""
+    lr: float = 1e-5
+    """Learning rate of the policy after warm-up."""
+    warmup_steps: int = 0
+    """Optimizer steps over which the learning rate rises linearly; constant afterwards."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this 2-norm."""
+    epochs: int = 1
+    """Passes over the batch in one update."""
+    minibatches: int = 1
+    """Optimizer steps in one pass; the batch is split by agent-episodes, in order."""
+    microbatch_tokens: int = 8192
+    """Tokens, padding included, of one forward pass; memory depends on it, the gradient does not.
+    A longer row runs alone."""
+
+    def __post_init__(self) -> None:
+        require_choice("algo.aggregation", self.aggregation, tuple(Aggregation))
+        require_choice("algo.kl_estimator", self.kl_estimator, tuple(KlEstimator))
+        require_range("algo.clip_low", self.clip_low, low=0.0, high=1.0)
+        require_range("algo.clip_high", self.clip_high, low=0.0)
+        require_range("algo.kl_coefficient", self.kl_coefficient, low=0.0)
+        require_range("algo.entropy_coefficient", self.entropy_coefficient, low=0.0)
+        require_range("algo.lr", self.lr, low=0.0)
+        require_range("algo.warmup_steps", self.warmup_steps, low=0)
+        require_range("algo.weight_decay", self.weight_decay, low=0.0)
+        require_positive("algo.max_grad_norm", self.max_grad_norm)
+        require_range("algo.epochs", self.epochs, low=1)
+        require_range("algo.minibatches", self.minibatches, low=1)
+        require_range("algo.microbatch_tokens", self.microbatch_tokens, low=1)
+
+
+@dataclass(kw_only=True)
+class GrpoConfig(SurrogateConfig):
+    """GRPO: the baseline of an episode is the mean reward of its group (arXiv:2402.03300)."""
+
+    scale_by_std: bool = True
+    """Whether advantages are divided by the group's standard deviation, as published; without it
+    the algorithm is Dr. GRPO's (arXiv:2503.20783)."""
+
+    def require_group_size(self, group_size: int) -> None:
+        """Refuse a group in which no episode has a sibling: its advantage would always be 0.
+
+        Raises:
+            SettingError: ``group_size`` is below 2.
+        """
+        if group_size < 2:
+            raise SettingError(
+                f"group_size must be >= 2 to centre rewards, got {group_size}; "
+                "set train.group_size=2 or more, or algo=ppo"
+            )
+
+
+@dataclass(kw_only=True)
+class PpoConfig(SurrogateConfig):
+    """PPO: a critic values every sampled token (arXiv:1707.06347)."""
+
+    epochs: int = 2
+    """Passes over the batch in one update; 1 to 4 are usual."""
+    discount: float = 1.0
+    """Per sampled token; below 1 a long reply is worth less than a short one."""
+    trace_decay: float = 1.0
+    """lambda of GAE: 1 trusts the rewards alone, 0 the critic alone."""
+    whiten_advantages: bool = True
+    """Whether advantages of a batch are brought to mean 0 and variance 1."""
+    critic_lr: float = 1e-4
+    """Learning rate of the critic after warm-up."""
+    value_clip: float = 0.2
+    """How far a value may move in one update; ``inf`` does not clip."""
+    critic_warmup_updates: int = 0
+    """First updates in which the critic alone is trained, so that the policy never follows a
+    critic that has seen nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("algo.discount", self.discount, low=0.0, high=1.0)
+        require_range("algo.trace_decay", self.trace_decay, low=0.0, high=1.0)
+        require_range("algo.critic_lr", self.critic_lr, low=0.0)
+        require_positive("algo.value_clip", self.value_clip, finite=False)
+        require_range("algo.critic_warmup_updates", self.critic_warmup_updates, low=0)

@@ -1,0 +1,191 @@
+"""From settings to parts: the one place that knows which class each option stands for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from astuner_gym.chat.parsers import guess_reply_parser, reply_parser
+from astuner_gym.environment import Environment, environment_config
+from astuner_gym.errors import SettingError
+from astuner_rl.algos.config import GrpoConfig, PpoConfig
+from astuner_rl.config import (
+    ExperimentConfig,
+    FunctionJudgeConfig,
+    HfModelConfig,
+    OpenAISamplerConfig,
+    ScriptedSamplerConfig,
+)
+from astuner_rl.custom import load_judge
+from astuner_rl.learning.demonstrations import read_conversations, supervised_examples
+from astuner_rl.learning.grpo import GrpoLearner
+from astuner_rl.learning.learner import Learner
+from astuner_rl.learning.ppo import PpoLearner
+from astuner_rl.learning.pretrained import Pretrained, load_pretrained
+from astuner_rl.learning.supervised import SupervisedConfig, SupervisedExample
+from astuner_rl.learning.tiny import TinyConfig, build_tiny
+from astuner_rl.learning.tiny.tokenizer import train_tokenizer
+from astuner_rl.rendering.renderer import ChatRenderer
+from astuner_rl.samplers.openai import EndpointPolicy
+from astuner_rl.samplers.scripted import ScriptedSampler
+from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
+from astuner_rl.tracking.tracker import Policy, TokenPolicy
+
+TEACHER = "gsm8k"
+"""Environment whose demonstrations the tiny model imitates where its own has none."""
+SCRIPT_VOCABULARY = 2048
+"""Tokens of the tokenizer that stands in for a model's where the sampler is scripted."""
+
+
+def build_environment(config: ExperimentConfig) -> Environment:
+    """Return the environment, with the judge that the settings name.
+
+    Raises:
+        SettingError: A setting breaks a rule, or a role of ``env.trainable`` cannot be.
+        TaskDataError: Task data is absent or malformed.
+    """
+    environment: Environment = config.env.build()
+    if isinstance(config.judge, FunctionJudgeConfig):
+        return replace(environment, judge=load_judge("judge.function", config.judge.function))
+    return environment
+
+
+def build_pretrained(config: TinyConfig | HfModelConfig, environment: Environment) -> Pretrained:
+    """Return the policy's initial weights and tokenizer.
+
+    The tiny model is built if no earlier run has: that takes minutes and is told on standard error.
+    It imitates the environment's demonstrations, or GSM8K's if there are none.
+
+    Raises:
+        UnusableInputError: The model cannot be loaded.
+    """
+    if isinstance(config, HfModelConfig):
+        return load_pretrained(config.path)
+    demonstrations = environment.demonstrations
+    if demonstrations is None:
+        # A user's environment rarely has any; this one teaches to call tools and to answer.
+        demonstrations = environment_config(TEACHER)().build().demonstrations
+    folder = build_tiny(config, demonstrations, say=lambda line: print(line, file=sys.stderr))
+    return load_pretrained(str(folder))
+
+
+def build_renderer(pretrained: Pretrained) -> ChatRenderer:
+    """Return the renderer that fits the model's chat template and stop tokens."""
+    tokenizer = pretrained.tokenizer
+    return ChatRenderer(
+        tokenizer,
+        reply_parser(guess_reply_parser(tokenizer.get_chat_template(tools=[{}]))),
+        stop_token_ids=pretrained.stop_token_ids,
+    )
+
+
+def build_sampler(
+    config: TransformersSamplerConfig,
+    pretrained: Pretrained,
+    renderer: ChatRenderer,
+    *,
+    policy_version: int,
+) -> TransformersSampler:
+    """Return a sampler of the weights that ``pretrained`` has now."""
+    pad = pretrained.tokenizer.pad_token_id
+    return TransformersSampler(
+        pretrained.model,
+        stop_token_ids=renderer.stop_token_ids,
+        pad_token_id=renderer.stop_token_ids[0] if pad is None else pad,
+        config=config,
+        policy_version=policy_version,
+    )
+
+
+def build_learner(
+    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, group_size: int
+) -> Learner:
+    """Return the learner of ``pretrained.model``, which it trains in place.
+
+    Raises:
+        SettingError: The group is too small for the algorithm.
+    """
+    if isinstance(config, PpoConfig):
+        return PpoLearner(pretrained.model, config)
+    config.require_group_size(group_size)
+    return GrpoLearner(pretrained.model, config)
+
+
+def build_examples(
+    config: SupervisedConfig, environment: Environment, renderer: ChatRenderer
+) -> list[SupervisedExample]:
+    """Return what ``algo=sft`` imitates: the user's file, or the environment's demonstrations.
+
+    Raises:
+        SettingError: There is neither.
+        TaskDataError: The file is malformed.
+    """
+    if config.path is not None:
+        conversations = read_conversations(Path(config.path))
+        return supervised_examples(conversations, renderer, at_most=config.examples)
+    if environment.demonstrations is None:
+        raise SettingError(
+            f"algo=sft needs demonstrations, and env={environment.name} has none; set "
+            "algo.path=<conversations.jsonl>"
+        )
+    return supervised_examples(environment.demonstrations.train, renderer, at_most=config.examples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPolicy:
+    """A policy that can be asked, and what must be closed when it no longer is."""
+
+    policy: Policy
+    decode_each: Callable[[Sequence[int]], Sequence[str]]
+    """Token ids [T] to the text of each of them [T]."""
+    check: Callable[[], Awaitable[None]]
+    """Raises SettingError if nobody answers."""
+    close: Callable[[], Awaitable[None]]
+
+
+def open_policy(config: ExperimentConfig, environment: Environment) -> OpenPolicy:
+    """Return the policy of model and sampler in the settings, to be asked and not trained."""
+    if isinstance(config.sampler, OpenAISamplerConfig):
+        endpoint = EndpointPolicy(
+            base_url=config.sampler.base_url,
+            model=config.sampler.model,
+            api_key_env=config.sampler.api_key_env,
+        )
+        return OpenPolicy(
+            policy=endpoint, decode_each=_no_tokens, check=endpoint.check, close=endpoint.close
+        )
+    if isinstance(config.sampler, ScriptedSamplerConfig):
+        renderer = _script_renderer(environment)
+        sampler: ScriptedSampler | TransformersSampler = ScriptedSampler.from_texts(
+            config.sampler.replies,
+            encode=lambda text: [*renderer.codec.encode(text), renderer.stop_token_ids[0]],
+        )
+    else:
+        pretrained = build_pretrained(config.model, environment)
+        renderer = build_renderer(pretrained)
+        sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=0)
+    return OpenPolicy(
+        policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
+        decode_each=renderer.codec.decode_each,
+        check=_nothing_to_check,
+        close=sampler.close,
+    )
+
+
+def _script_renderer(environment: Environment) -> ChatRenderer:
+    sets = environment.demonstrations
+    conversations = [] if sets is None else list(islice(sets.train, 200))
+    tokenizer = train_tokenizer(conversations, vocab_size=SCRIPT_VOCABULARY)
+    return ChatRenderer(tokenizer, reply_parser("hermes"))
+
+
+async def _nothing_to_check() -> None:
+    return None
+
+
+def _no_tokens(token_ids: Sequence[int]) -> list[str]:
+    assert not token_ids  # an endpoint's calls hold none
+    return []

@@ -1,0 +1,103 @@
+"""A run's checkpoints: what goes into one, and how a run goes on from the last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from astuner_gym.errors import UnusableInputError
+from astuner_rl.backbones.local import LoopState
+from astuner_rl.learning.checkpoint import (
+    CheckpointMeta,
+    clean_checkpoints,
+    drop_checkpoints_after,
+    keep_newest,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from astuner_rl.learning.pretrained import Pretrained
+
+VERSIONED = ("astuner", "agentscope", "numpy", "tokenizers", "torch", "transformers")
+"""Packages that the bits of a run depend on."""
+
+
+class Resumable(Protocol):
+    """What a checkpoint holds besides the model's folder: a learner."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that an exact resume needs."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCheckpoints:
+    """Saves and restores one run."""
+
+    folder: Path
+    pretrained: Pretrained
+    learner: Resumable
+    keep: int
+    """How many of the newest stay."""
+    seed: int
+    config_hash: str
+    """Of the settings that the bits of the run depend on."""
+
+    def save(self, state: LoopState) -> None:
+        """Write a checkpoint and delete those that are too many.
+
+        Raises:
+            CheckpointError: It could not be written; earlier ones are whole.
+        """
+        save_checkpoint(
+            self.folder,
+            save_model=self.pretrained.save,
+            state={"learner": self.learner.state_dict(), "exact": state.exact},
+            meta=CheckpointMeta(
+                step=state.step,
+                seed=self.seed,
+                versions={name: version(name) for name in VERSIONED},
+                config_hash=self.config_hash,
+            ),
+        )
+        keep_newest(self.folder, count=self.keep)
+
+    def any_saved(self) -> bool:
+        """Return whether there is a whole checkpoint to go on from."""
+        return latest_checkpoint(self.folder) is not None
+
+    def restore(self) -> LoopState:
+        """Load the last whole checkpoint into the learner and drop what came after it.
+
+        A run that ended before its first checkpoint starts again.
+
+        Raises:
+            UnusableInputError: Other versions of the packages wrote it, so that it cannot be gone
+                on with bit for bit.
+            CheckpointError: It is of other settings, or cannot be read.
+        """
+        clean_checkpoints(self.folder)
+        path = latest_checkpoint(self.folder)
+        if path is None:
+            return LoopState(step=0, exact=True)
+        checkpoint = load_checkpoint(path, config_hash=self.config_hash)
+        installed = {name: version(name) for name in VERSIONED}
+        if dict(checkpoint.meta.versions) != installed:
+            raise UnusableInputError(
+                f"{path}: a run resumes with the versions that wrote its checkpoint, "
+                f"{dict(checkpoint.meta.versions)}, got {installed}; install those, or start a new "
+                f"run with model=hf model.path={checkpoint.model}"
+            )
+        learner_state, exact = checkpoint.state["learner"], checkpoint.state["exact"]
+        assert isinstance(learner_state, dict)  # written by ``save``
+        self.learner.load_state_dict(learner_state)
+        step = checkpoint.meta.step
+        drop_checkpoints_after(self.folder, last_step=step)
+        return LoopState(step=step, exact=bool(exact))

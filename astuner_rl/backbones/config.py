@@ -1,0 +1,58 @@
+"""Settings of the training loop, whatever runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from astuner_rl.rules import require_range
+
+
+@dataclass
+class TrainConfig:
+    """How much is trained."""
+
+    steps: int = 60
+    """Updates of the policy."""
+    groups: int = 16
+    """Tasks a step; each is the task of one group of episodes."""
+    group_size: int = 8
+    """Episodes of each task: what a reward is compared with."""
+
+    def __post_init__(self) -> None:
+        require_range("train.steps", self.steps, low=0)
+        require_range("train.groups", self.groups, low=1)
+        require_range("train.group_size", self.group_size, low=1)
+
+
+@dataclass
+class EvalConfig:
+    """When and on what the policy is measured."""
+
+    every: int = 20
+    """Steps between evaluations; 0 evaluates only before the first step and after the last."""
+    tasks: int = 256
+    """Held-out tasks of each set, from its start; 0 takes them all."""
+    samples: int = 1
+    """Episodes of each task."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 is greedy."""
+
+    def __post_init__(self) -> None:
+        require_range("eval.every", self.every, low=0)
+        require_range("eval.tasks", self.tasks, low=0)
+        require_range("eval.samples", self.samples, low=1)
+        require_range("eval.temperature", self.temperature, low=0.0)
+
+
+@dataclass
+class CheckpointConfig:
+    """When the run is made resumable."""
+
+    every: int = 20
+    """Steps between checkpoints; the last step always has one."""
+    keep: int = 2
+    """How many of the newest checkpoints stay."""
+
+    def __post_init__(self) -> None:
+        require_range("checkpoint.every", self.every, low=1)
+        require_range("checkpoint.keep", self.keep, low=1)

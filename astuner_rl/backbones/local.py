@@ -1,0 +1,143 @@
+"""Sampler and learner in one process, in turn: collect, learn, hand over the weights, record."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from astuner_gym.task import Task, task_indices
+from astuner_rl.backbones.config import CheckpointConfig, TrainConfig
+from astuner_rl.backbones.held_out import HeldOutEvaluator
+from astuner_rl.backbones.metrics import failure_reasons, rollout_metrics
+from astuner_rl.errors import RunAbortedError
+from astuner_rl.learning.learner import Learner
+from astuner_rl.rollout.episode_runner import DEADLINE_REASON, EpisodeRunner
+from astuner_rl.rollout.groups import collect_groups
+from astuner_rl.samplers.protocol import Sampler
+from astuner_rl.tracking.training_data import training_data
+from astuner_rl.types import Episode
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopState:
+    """All that the loop itself carries from step to step."""
+
+    step: int
+    """Updates done."""
+    exact: bool
+    """False once something happened that a second run of the same seed need not repeat."""
+
+
+class Recorder(Protocol):
+    """Keeps what a step produced; when ``record`` returns, it is on the disk."""
+
+    def record(
+        self,
+        step: int,
+        metrics: Mapping[str, float | int | bool],
+        episodes: Mapping[str, Sequence[Episode]],
+    ) -> None:
+        """Keep the figures of ``step`` and its episodes by phase."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Keeps what an exact resume needs."""
+
+    def save(self, state: LoopState) -> None:
+        """Write learner and loop, whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalBackbone:
+    """The synchronous training loop."""
+
+    runner: EpisodeRunner
+    evaluator: HeldOutEvaluator
+    sampler: Sampler
+    learner: Learner
+    recorder: Recorder
+    checkpoints: Checkpoints
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    seed: int
+    trainable: Sequence[str] | None
+    """Roles that learn; None for all."""
+
+    async def run(self, state: LoopState) -> LoopState:
+        """Train from ``state`` up to ``train.steps`` updates and return the last state.
+
+        Raises:
+            RunAbortedError: Nothing of a step can be trained on.
+            NonFiniteLossError: Loss or gradient is NaN or infinite.
+        """
+        if state.step == 0:
+            LOG.debug("phase evaluate 0")
+            metrics, episodes = await self.evaluator.figures(step=0)
+            self.recorder.record(0, metrics | {"run/exact": state.exact}, episodes)
+            self.checkpoints.save(state)
+        while state.step < self.train.steps:
+            state = await self._step(state)
+        return state
+
+    async def _step(self, state: LoopState) -> LoopState:
+        LOG.debug("phase rollout %d", state.step)
+        started = time.perf_counter()
+        groups = await collect_groups(
+            self.runner,
+            self._tasks(state.step),
+            phase="train",
+            step=state.step,
+            samples=self.train.group_size,
+            params=self.runner.config.params,
+        )
+        collected = time.perf_counter()
+        episodes = [episode for group in groups for episode in group.episodes]
+        data = training_data(groups, trainable=self.trainable)
+        if not data.agent_episodes:
+            raise RunAbortedError(
+                f"step {state.step + 1}: at least one episode must reach its end and hold a call "
+                f"of a trained role, none of {len(episodes)} did: {failure_reasons(episodes)}"
+            )
+        LOG.debug("phase learn %d", state.step)
+        report = self.learner.update(data.agent_episodes)
+        await self.sampler.load_weights(self.learner.weights(), version=report.updates)
+        learned = time.perf_counter()
+        fired = any(episode.reason.startswith(DEADLINE_REASON) for episode in episodes)
+        state = replace(state, step=state.step + 1, exact=state.exact and not fired)
+        metrics: dict[str, float | int | bool] = {
+            **rollout_metrics(groups, data),
+            **report.metrics,
+            "run/exact": state.exact,
+            "time/rollout_s": collected - started,
+            "time/learn_s": learned - collected,
+            "time/step_s": learned - started,
+        }
+        logged: dict[str, Sequence[Episode]] = {"train": episodes}
+        if self.evaluator.due(state.step, last_step=self.train.steps):
+            LOG.debug("phase evaluate %d", state.step)
+            scores, evaluated = await self.evaluator.figures(step=state.step)
+            metrics |= scores
+            logged |= evaluated
+        LOG.debug("phase record %d", state.step)
+        self.recorder.record(state.step, metrics, logged)
+        if state.step % self.checkpoint.every == 0 or state.step == self.train.steps:
+            LOG.debug("phase checkpoint %d", state.step)
+            self.checkpoints.save(state)
+        return state
+
+    def _tasks(self, step: int) -> list[Task]:
+        source = self.runner.environment.train_tasks
+        indices = task_indices(
+            seed=self.seed,
+            size=len(source),
+            start=step * self.train.groups,
+            count=self.train.groups,
+        )
+        return [source[index] for index in indices]

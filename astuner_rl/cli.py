@@ -1,0 +1,40 @@
+"""The console command ``astuner``: ``astuner train env=gsm8k algo=grpo``."""
+
+from __future__ import annotations
+
+import sys
+
+USAGE = """\
+usage: astuner COMMAND [key=value ...]
+
+  astuner train       train an agent
+  astuner evaluate    measure a policy on held-out tasks
+  astuner play        watch episodes, call by call
+
+astuner COMMAND --help lists its settings.
+"""
+
+
+def main() -> int:
+    """Run the command that the first argument names; see :class:`astuner_rl.command.ExitStatus`."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    # Imported here, because torch takes seconds to import and usage needs none of it.
+    match name:
+        case "train":
+            from astuner_rl import train
+
+            return train.main(arguments)
+        case "evaluate":
+            from astuner_rl import evaluate
+
+            return evaluate.main(arguments)
+        case "play":
+            from astuner_rl import play
+
+            return play.main(arguments)
+        case "-h" | "--help":
+            print(USAGE, end="")
+            return 0
+        case _:
+            print(f"error: there is no command {name!r}\n{USAGE}", end="", file=sys.stderr)
+            return 2

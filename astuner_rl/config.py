@@ -1,0 +1,207 @@
+"""Every setting of an experiment, as one typed record; ``conf/`` chooses among its parts.
+
+Each Hydra group (``env``, ``algo``, …) holds the dataclass of the option that was chosen, which
+lives beside the class that it configures. Dataclasses check their own values when they are made,
+so a record that exists is one that a run can start from.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from omegaconf import MISSING
+
+from astuner_gym.errors import SettingError
+from astuner_rl.algos.config import GrpoConfig
+from astuner_rl.backbones.config import CheckpointConfig, EvalConfig, TrainConfig
+from astuner_rl.rollout.config import RolloutConfig
+from astuner_rl.rules import require_choice, require_range
+from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.tracing.wandb_logger import LoggerMode
+
+
+@dataclass
+class OverlapConfig:
+    """How far sampling may run ahead of learning."""
+
+    max_staleness: int = 0
+    """Updates that the weights which sampled a token may lag behind; 0 is synchronous."""
+
+    def __post_init__(self) -> None:
+        require_range("overlap.max_staleness", self.max_staleness, low=0)
+
+
+@dataclass
+class RunConfig:
+    """Where the run is kept."""
+
+    dir: str | None = None
+    """Run folder; null names one ``runs/<date>/<time>-<env>-<algo>-s<seed>``."""
+    resume: str | None = None
+    """Run folder to go on with, from its last whole checkpoint and with its settings."""
+
+    def __post_init__(self) -> None:
+        # Absolute, so that a run resumed from another folder finds the same files.
+        self.dir = _absolute(self.dir)
+        self.resume = _absolute(self.resume)
+
+
+@dataclass
+class HfModelConfig:
+    """A causal language model in the Hugging Face format."""
+
+    path: str = MISSING
+    """Hub id, or a folder that holds model and tokenizer."""
+
+    def __post_init__(self) -> None:
+        if not self.path.strip():
+            raise SettingError(
+                "model.path must name a hub id or a folder, got ''; set model.path=<id or folder>"
+            )
+        if Path(self.path).expanduser().is_dir():
+            self.path = str(Path(self.path).expanduser().absolute())
+
+
+@dataclass
+class OpenAISamplerConfig:
+    """A server that speaks the OpenAI protocol: to evaluate and to play, never to train."""
+
+    base_url: str = MISSING
+    """Address of the API, such as ``http://localhost:8000/v1``."""
+    model: str = MISSING
+    """Model name that the server knows."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is no setting."""
+
+    def __post_init__(self) -> None:
+        # Neither message repeats the value: a key given here by mistake must not reach a log.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise SettingError(
+                "sampler.api_key_env must be the name of an environment variable, not a key; "
+                "export the key and set sampler.api_key_env=<variable>"
+            )
+        address = urlsplit(self.base_url)
+        if address.scheme not in ("http", "https") or "@" in address.netloc:
+            raise SettingError(
+                "sampler.base_url must be an http or https address without user and password; "
+                "set sampler.base_url=http://<host>:<port>/v1"
+            )
+
+
+@dataclass
+class ScriptedSamplerConfig:
+    """Fixed replies in place of a model: to try a workflow, never to train."""
+
+    replies: list[str] = MISSING
+    """Text of each reply of an episode, in order; the last one is repeated."""
+
+    def __post_init__(self) -> None:
+        if not self.replies:
+            raise SettingError(
+                "sampler.replies must hold at least one reply, got []; "
+                "set \"sampler.replies=['The answer is 4.']\", say"
+            )
+
+
+@dataclass
+class LocalBackboneConfig:
+    """Sampler and learner in this process, in turn."""
+
+
+@dataclass
+class DebugBackboneConfig:
+    """Episodes one after the other, printed call by call; nothing is learnt."""
+
+
+@dataclass
+class EnvJudgeConfig:
+    """The environment's own judge."""
+
+
+@dataclass
+class FunctionJudgeConfig:
+    """A judge of the user's, in place of the environment's."""
+
+    function: str = MISSING
+    """``path.py:name`` of a function ``(task, result)`` that returns a number or a Score."""
+
+
+@dataclass
+class LoggerConfig:
+    """Weights & Biases, beside the run folder's own ``metrics.jsonl``."""
+
+    mode: str = LoggerMode.DISABLED.value
+    """``offline`` keeps its files in the run folder, ``online`` sends them, or ``disabled``."""
+    project: str = "astuner"
+    """Project that the run is filed under."""
+    group: str | None = None
+    """Name of the sweep that the run belongs to."""
+
+    def __post_init__(self) -> None:
+        require_choice("logger.mode", self.mode, tuple(LoggerMode))
+
+
+# A Hydra group holds one of many dataclasses that share no base: an installed environment's is
+# the user's own. OmegaConf can state that only as Any; compose_experiment checks each.
+@dataclass
+class ExperimentConfig:
+    """One experiment."""
+
+    env: Any = MISSING
+    """The environment: an :class:`astuner_gym.environment.EnvironmentConfig`."""
+    algo: Any = MISSING
+    """The algorithm: advantages, loss and optimizer."""
+    model: Any = MISSING
+    """The policy's initial weights."""
+    sampler: Any = MISSING
+    """What turns prompts into tokens."""
+    backbone: Any = MISSING
+    """What runs where."""
+    judge: Any = MISSING
+    """Who scores episodes."""
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    """Where metrics go besides the run folder."""
+    seed: int = 0
+    """Names the run: every draw is a function of it."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    overlap: OverlapConfig = field(default_factory=OverlapConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    choices: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
+    """Name of the option chosen in each group, such as ``{"env": "gsm8k"}``; not a setting."""
+
+    def __post_init__(self) -> None:
+        require_range("seed", self.seed, low=0)
+        if isinstance(self.algo, GrpoConfig):
+            self.algo.require_group_size(self.train.group_size)
+        if isinstance(self.sampler, TransformersSamplerConfig):
+            require_room(self.rollout.max_tokens, context_length=self.sampler.context_length)
+        if self.overlap.max_staleness > 0:
+            raise SettingError(
+                "overlap.max_staleness must be 0, because the backbones of this installation "
+                f"sample and learn in turn, got {self.overlap.max_staleness}; "
+                "set overlap.max_staleness=0"
+            )
+
+
+def require_room(max_tokens: int, *, context_length: int) -> None:
+    """Refuse a context that a reply alone fills up, so that no prompt would ever fit.
+
+    Raises:
+        SettingError: ``max_tokens`` is not below ``context_length``.
+    """
+    if max_tokens >= context_length:
+        raise SettingError(
+            "rollout.max_tokens must be < sampler.context_length, which holds the prompt too, "
+            f"got {max_tokens} and {context_length}; set sampler.context_length={4 * max_tokens}"
+        )
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())

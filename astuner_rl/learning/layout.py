@@ -1,0 +1,113 @@
+"""How rows of tokens become forward passes: the seam behind which the cut may change.
+
+A row says which of its hidden states are to be read and under which number (*slot*) each reading is
+filed. A layout turns rows into micro-batches that hold the same readings. What is computed
+from the readings is a sum over slots, so its value and gradient do not depend on the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Tokens that extend each other, and the states to read among them."""
+
+    token_ids: tuple[int, ...]
+    """[T]."""
+    reads: tuple[int, ...]
+    """[R] at least one; positions whose hidden state is read: the state at ``p`` has seen
+    ``token_ids[:p+1]`` and predicts the token at ``p + 1``."""
+    slots: tuple[int, ...]
+    """[R] number under which each reading is filed; unique over all rows."""
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """What a forward pass has to be fed: nothing after the last state that is read."""
+        return self.token_ids[: max(self.reads) + 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Microbatch:
+    """One forward pass."""
+
+    input_ids: Tensor
+    """[B, T] int64."""
+    position_ids: Tensor
+    """[B, T] int64, place of each token in its context."""
+    attention_mask: Tensor | None
+    """[B, 1, T, T] bool, True where the token of the third axis may see that of the fourth; None
+    where every token sees all tokens before it in its row."""
+    reads: Tensor
+    """[R] int64, indices of hidden states after ``[B, T, H]`` is flattened to ``[B * T, H]``."""
+    slots: Tensor
+    """[R] int64, slot of each reading."""
+    fed_tokens: int
+    """Tokens of the pass, padding left out."""
+
+    def to(self, device: torch.device) -> Microbatch:
+        """Return the same pass on ``device``."""
+        mask = self.attention_mask
+        return Microbatch(
+            input_ids=self.input_ids.to(device),
+            position_ids=self.position_ids.to(device),
+            attention_mask=None if mask is None else mask.to(device),
+            reads=self.reads.to(device),
+            slots=self.slots.to(device),
+            fed_tokens=self.fed_tokens,
+        )
+
+
+class Layout(Protocol):
+    """Turns rows into micro-batches."""
+
+    def __call__(self, rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch]:
+        """Return micro-batches that together hold every reading of ``rows`` exactly once.
+
+        Args:
+            rows: In canonical order; the result is a function of it alone.
+            microbatch_tokens: Tokens, padding included, of one forward pass; a row that is longer
+                runs alone.
+        """
+        ...
+
+
+def padded_rows(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch]:
+    """Sort rows by length, longest first, and pad each micro-batch on the right.
+
+    Causal attention never looks to the right, so what is padded needs no mask.
+
+    Example: rows of 5, 2 and 4 tokens with ``microbatch_tokens=10`` give ``[2, 5]`` (one pad) and
+    ``[1, 2]``.
+    """
+    microbatches = []
+    pending: list[Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.fed)):
+        if pending and (len(pending) + 1) * len(pending[0].fed) > microbatch_tokens:
+            microbatches.append(_pad(pending))
+            pending = []
+        pending.append(row)
+    if pending:
+        microbatches.append(_pad(pending))
+    return microbatches
+
+
+def _pad(rows: Sequence[Row]) -> Microbatch:
+    width = len(rows[0].fed)
+    input_ids = [row.fed + (0,) * (width - len(row.fed)) for row in rows]
+    reads = [line * width + read for line, row in enumerate(rows) for read in row.reads]
+    slots = [slot for row in rows for slot in row.slots]
+    return Microbatch(
+        input_ids=torch.tensor(input_ids, dtype=torch.int64),
+        position_ids=torch.arange(width).expand(len(rows), width),
+        attention_mask=None,
+        reads=torch.tensor(reads, dtype=torch.int64),
+        slots=torch.tensor(slots, dtype=torch.int64),
+        fed_tokens=sum(len(row.fed) for row in rows),
+    )

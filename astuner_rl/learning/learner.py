@@ -1,0 +1,53 @@
+"""What every learner is to the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from astuner_rl.types import AgentEpisode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReport:
+    """What one update did."""
+
+    updates: int
+    """Number of updates so far, this one included: the version of the new weights."""
+    metrics: Mapping[str, float]
+    """Figures by metric name; what was not measured is absent."""
+
+
+class Learner(Protocol):
+    """Turns agent-episodes into new weights.
+
+    Two learners in the same state that are given the same batch end in the same state, bit for
+    bit, on one machine with one number of threads (CPU, float32).
+    """
+
+    def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
+        """Train on ``episodes``, sorted by key and agent by the caller.
+
+        Raises:
+            NonFiniteLossError: Loss or gradient is NaN or infinite; weights, optimizers and
+                counters are as they were before the update.
+        """
+        ...
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the policy's weights by name, a tied output head included.
+
+        The tensors are those in use: they change with the next update.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that an exact resume needs; the tensors are those in use, not copies."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned for the same model and settings."""
+        ...

@@ -1,0 +1,277 @@
+"""The policy under training: one optimizer step on the clipped surrogate."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from astuner_rl.algos.config import SurrogateConfig
+from astuner_rl.algos.divergence import KlEstimator, kl_k3, kl_penalty
+from astuner_rl.algos.entropy import entropy_bonus
+from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
+from astuner_rl.learning.batch import TokenBatch
+from astuner_rl.learning.layout import Layout
+from astuner_rl.learning.optimizer import GuardedAdamW, WarmupConstant
+from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyTargets:
+    """What the tokens of a batch are trained towards, in every pass over it."""
+
+    advantages: Tensor
+    """[N] float64."""
+    trained: Tensor
+    """[U] bool: agent-episodes with a gradient; the others are not run at all."""
+    reference_logprobs: Tensor | None
+    """[N] float64 under the frozen reference; None where its divergence costs nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PolicyStep:
+    """Figures of one optimizer step; sums run over its tokens."""
+
+    lr: float
+    tokens: int = 0
+    fed_tokens: int = 0
+    padding_tokens: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    kl: float = 0.0
+    """Sum of k3, the divergence from the policy that sampled."""
+    reference_kl: float = 0.0
+    """Sum of k3, the divergence from the reference."""
+    entropy: float = 0.0
+    clipped: float = 0.0
+    logprob_gap: float = 0.0
+    """Largest difference between a recorded log-prob and the policy's before the step."""
+
+
+class Policy:
+    """A causal language model, its optimizer and, where its divergence costs, its initial copy.
+
+    Dropout is switched off: the policy that is trained is the one that sampled.
+
+    Args:
+        model: Trained in place.
+        config: Loss and optimizer.
+        layout: How rows become forward passes.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: SurrogateConfig, *, layout: Layout) -> None:
+        self._model = model
+        model.train(False)
+        self._config = config
+        self._layout = layout
+        self._kl_estimator = KlEstimator(config.kl_estimator)
+        self._optimizer = GuardedAdamW(
+            model.parameters(),
+            lr=config.lr,
+            schedule=WarmupConstant(config.warmup_steps),
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
+        self._reference: PreTrainedModel | None = None
+        if config.kl_coefficient > 0:
+            self._reference = copy.deepcopy(model).requires_grad_(False)
+
+    def targets(self, batch: TokenBatch, advantages: Tensor) -> PolicyTargets:
+        """Fix what the passes over ``batch`` train towards.
+
+        An agent-episode whose advantages are all 0 has no gradient unless a penalty or bonus gives
+        it one, so it is left out of the passes. Its weight in the means is kept.
+
+        Args:
+            batch: With N tokens.
+            advantages: [N].
+        """
+        if self._config.kl_coefficient > 0 or self._config.entropy_coefficient > 0:
+            trained = torch.ones(batch.units, dtype=torch.bool)
+        else:
+            trained = batch.units_of(advantages != 0)
+        reference_logprobs = None
+        if self._reference is not None:
+            reference_logprobs = token_logprobs(
+                self._reference,
+                batch,
+                batch.rows_of(trained),
+                layout=self._layout,
+                microbatch_tokens=self._config.microbatch_tokens,
+            )
+        return PolicyTargets(
+            advantages=advantages, trained=trained, reference_logprobs=reference_logprobs
+        )
+
+    def step(self, batch: TokenBatch, targets: PolicyTargets, weights: Tensor) -> PolicyStep | None:
+        """Take one optimizer step.
+
+        Args:
+            batch: With N tokens.
+            targets: From :meth:`targets`.
+            weights: [N], 0 outside the step's part of the batch.
+
+        Returns:
+            Its figures, or None where no token has a gradient: no step is taken then, since old
+            moments alone would move the weights.
+
+        Raises:
+            NonFiniteLossError: Loss or gradient is NaN or infinite; no step was taken.
+        """
+        rows = batch.rows_of(batch.units_of(weights > 0) & targets.trained)
+        if not rows:
+            return None
+        figures = PolicyStep(lr=self._optimizer.lr)
+        for microbatch in self._layout(rows, microbatch_tokens=self._config.microbatch_tokens):
+            scores = score(
+                self._model,
+                microbatch,
+                batch,
+                entropy_gradient=self._config.entropy_coefficient > 0,
+            )
+            tokens = _gather(batch, targets, weights, microbatch.slots, like=scores.logprobs)
+            loss = self._loss(scores, tokens)
+            loss.backward()  # type: ignore[no-untyped-call]
+            figures.loss += loss.item()
+            self._observe(scores, tokens, figures)
+            figures.fed_tokens += microbatch.fed_tokens
+            figures.padding_tokens += microbatch.input_ids.numel() - microbatch.fed_tokens
+        figures.grad_norm = self._optimizer.step(loss=figures.loss)
+        return figures
+
+    def _loss(self, scores: TokenScores, tokens: _Tokens) -> Tensor:
+        """Return one micro-batch's share of the loss."""
+        config = self._config
+        loss = clipped_surrogate_loss(
+            scores.logprobs,
+            tokens.old_logprobs,
+            tokens.advantages,
+            tokens.weights,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+        )
+        if config.entropy_coefficient > 0:
+            bonus = entropy_bonus(scores.entropies, tokens.weights)
+            loss = loss - config.entropy_coefficient * bonus
+        if tokens.reference_logprobs is not None:
+            penalty = kl_penalty(
+                scores.logprobs,
+                tokens.reference_logprobs,
+                tokens.weights,
+                estimator=self._kl_estimator,
+            )
+            loss = loss + config.kl_coefficient * penalty
+        return loss
+
+    @torch.no_grad()
+    def _observe(self, scores: TokenScores, tokens: _Tokens, figures: PolicyStep) -> None:
+        """Add one micro-batch to the figures of its step."""
+        logprobs = scores.logprobs
+        clipped = is_clipped(
+            logprobs,
+            tokens.old_logprobs,
+            tokens.advantages,
+            clip_low=self._config.clip_low,
+            clip_high=self._config.clip_high,
+        )
+        gap = (logprobs - tokens.old_logprobs).abs().max().item()
+        figures.tokens += logprobs.numel()
+        figures.kl += kl_k3(tokens.old_logprobs, logprobs).sum().item()
+        figures.entropy += scores.entropies.sum().item()
+        figures.clipped += clipped.sum().item()
+        figures.logprob_gap = max(figures.logprob_gap, gap)
+        if tokens.reference_logprobs is not None:
+            figures.reference_kl += kl_k3(logprobs, tokens.reference_logprobs).sum().item()
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the weights by name, a tied output head included; not copies."""
+        weights: Mapping[str, Tensor] = self._model.state_dict()
+        return weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimizer and reference; the tensors are those in use, not copies."""
+        state = {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        if self._reference is not None:
+            state["reference"] = self._reference.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned for the same model and settings."""
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._reference is not None:
+            self._reference.load_state_dict(state["reference"])
+
+
+def policy_metrics(
+    batch: TokenBatch, targets: PolicyTargets, passes: Sequence[Sequence[PolicyStep]]
+) -> dict[str, float]:
+    """Return the metrics of an update from its steps.
+
+    ``policy/kl``, ``policy/entropy`` and ``policy/clip_fraction`` are means over the tokens of all
+    passes. ``policy/kl_sampler`` and ``policy/logprob_gap_max`` are those of the first step, in
+    which the weights are still those before the update: on a batch that they sampled, they show
+    what sampler and learner disagree about. ``tokens/forward`` and ``tokens/padding`` are what one
+    pass fed to the policy, ``tokens/dense`` what one row a call would have fed it. Without a step
+    there are counts alone.
+
+    Args:
+        batch: What was trained on.
+        targets: Which of its agent-episodes had a gradient.
+        passes: Steps of each pass over the batch.
+    """
+    trained = int(targets.trained[batch.unit].sum())
+    dense = zip(batch.dense_tokens, targets.trained.tolist(), strict=True)
+    metrics: dict[str, float] = {
+        "tokens/trained": trained,
+        "tokens/masked/zero_advantage": batch.unit.numel() - trained,
+        "tokens/forward": sum(step.fed_tokens for step in passes[0]),
+        "tokens/padding": sum(step.padding_tokens for step in passes[0]),
+        "tokens/dense": sum(tokens for tokens, is_trained in dense if is_trained),
+    }
+    steps = [step for steps_of_pass in passes for step in steps_of_pass]
+    if not steps:
+        return metrics
+    tokens = sum(step.tokens for step in steps)
+    metrics |= {
+        "loss": sum(step.loss for step in steps) / len(steps),
+        "lr": steps[-1].lr,
+        "policy/grad_norm": sum(step.grad_norm for step in steps) / len(steps),
+        "policy/kl": sum(step.kl for step in steps) / tokens,
+        "policy/entropy": sum(step.entropy for step in steps) / tokens,
+        "policy/clip_fraction": sum(step.clipped for step in steps) / tokens,
+        "policy/kl_sampler": steps[0].kl / steps[0].tokens,
+        "policy/logprob_gap_max": steps[0].logprob_gap,
+    }
+    if targets.reference_logprobs is not None:
+        metrics["policy/kl_reference"] = sum(step.reference_kl for step in steps) / tokens
+    return metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tokens:
+    """The tokens of one micro-batch, in the type and on the device of its log-probs."""
+
+    old_logprobs: Tensor
+    advantages: Tensor
+    weights: Tensor
+    reference_logprobs: Tensor | None
+
+
+def _gather(
+    batch: TokenBatch, targets: PolicyTargets, weights: Tensor, slots: Tensor, *, like: Tensor
+) -> _Tokens:
+    reference_logprobs = targets.reference_logprobs
+    return _Tokens(
+        old_logprobs=batch.old_logprobs[slots].to(like),
+        advantages=targets.advantages[slots].to(like),
+        weights=weights[slots].to(like),
+        reference_logprobs=None
+        if reference_logprobs is None
+        else reference_logprobs[slots].to(like),
+    )

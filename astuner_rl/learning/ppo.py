@@ -1,0 +1,102 @@
+"""PPO: a critic values every sampled token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from astuner_rl.algos.config import PpoConfig
+from astuner_rl.algos.gae import gae
+from astuner_rl.algos.value import explained_variance
+from astuner_rl.algos.weights import Aggregation, token_weights
+from astuner_rl.algos.whitening import whiten
+from astuner_rl.learning.batch import flatten, minibatch_weights
+from astuner_rl.learning.critic import Critic, CriticStep, critic_metrics
+from astuner_rl.learning.layout import Layout, padded_rows
+from astuner_rl.learning.learner import UpdateReport
+from astuner_rl.learning.optimizer import all_or_nothing
+from astuner_rl.learning.policy import Policy, PolicyStep, policy_metrics
+from astuner_rl.types import AgentEpisode
+
+
+class PpoLearner:
+    """PPO (Schulman et al. 2017, arXiv:1707.06347) over the sampled tokens of each agent.
+
+    The reward comes with an agent-episode's last sampled token. Advantages are those of GAE,
+    fixed before the first pass.
+
+    Args:
+        model: The policy; trained in place. The critic starts from a copy of its trunk.
+        config: Settings of the algorithm.
+        layout: How rows become forward passes.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, config: PpoConfig, *, layout: Layout = padded_rows
+    ) -> None:
+        self._config = config
+        self._aggregation = Aggregation(config.aggregation)
+        self._policy = Policy(model, config, layout=layout)
+        self._critic = Critic(model, config, layout=layout)
+        self._updates = 0
+
+    def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
+        """Train on ``episodes``; see :class:`astuner_rl.learning.learner.Learner`."""
+        config = self._config
+        batch = flatten(episodes)
+        weights = token_weights(batch.unit, batch.call, aggregation=self._aggregation)
+        before = self._critic.evaluate(batch)
+        advantages = gae(
+            before.values,
+            batch.final_rewards(),
+            batch.unit,
+            before.bootstrap,
+            discount=config.discount,
+            trace_decay=config.trace_decay,
+        )
+        returns = advantages + before.values
+        if config.whiten_advantages:
+            advantages = whiten(advantages, weights)
+        targets = self._policy.targets(batch, advantages)
+        trains_policy = self._updates >= config.critic_warmup_updates
+        parts = minibatch_weights(batch, config.minibatches, aggregation=self._aggregation)
+        policy_passes: list[list[PolicyStep]] = []
+        critic_steps: list[CriticStep] = []
+        with all_or_nothing(self._policy, self._critic):
+            for _ in range(config.epochs):
+                policy_steps = []
+                for part in parts:
+                    critic_steps.append(self._critic.step(batch, before.values, returns, part))
+                    if trains_policy:
+                        policy_steps.append(self._policy.step(batch, targets, part))
+                policy_passes.append([step for step in policy_steps if step is not None])
+        self._updates += 1
+        if trains_policy:
+            metrics = policy_metrics(batch, targets, policy_passes)
+        else:
+            metrics = {"tokens/trained": 0, "tokens/masked/critic_warmup": batch.unit.numel()}
+        metrics |= critic_metrics(critic_steps)
+        explained = explained_variance(before.values, returns, weights)
+        metrics["critic/explained_variance"] = explained.item()
+        return UpdateReport(updates=self._updates, metrics=metrics)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the policy's weights; see :class:`astuner_rl.learning.learner.Learner`."""
+        return self._policy.weights()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that an exact resume needs, the critic included."""
+        return {
+            "policy": self._policy.state_dict(),
+            "critic": self._critic.state_dict(),
+            "updates": self._updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned."""
+        self._policy.load_state_dict(state["policy"])
+        self._critic.load_state_dict(state["critic"])
+        self._updates = state["updates"]

@@ -1,0 +1,117 @@
+"""Talk to a trained agent: ``python -m astuner_rl.play run=<folder>``.
+
+Each line that is typed becomes a task; the agent's calls are shown as they come. It ends with the
+input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from astuner_gym.chat.messages import ChatCall, ChatReply, ChatRole
+from astuner_gym.chat.model import EpisodeModels
+from astuner_gym.environment import Environment
+from astuner_gym.errors import AstunerError
+from astuner_gym.task import Task
+from astuner_rl.assembly import OpenPolicy, build_environment, open_policy
+from astuner_rl.command import run_command
+from astuner_rl.config import ExperimentConfig
+from astuner_rl.evaluate import of_trained_run, with_run
+from astuner_rl.tracking.tracker import TrackedResponder
+from astuner_rl.types import EpisodeKey
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; see :class:`astuner_rl.command.ExitStatus`."""
+    return run_command(play, with_run(arguments), name="play")
+
+
+def play(config: ExperimentConfig) -> None:
+    """Read tasks from standard input and print what the agents do with them, greedily.
+
+    Raises:
+        UnusableInputError: There is no such run or environment.
+    """
+    logging.getLogger("as").setLevel(logging.ERROR)
+    config = of_trained_run(config)
+    asyncio.run(_play(config, build_environment(config)))
+
+
+async def _play(config: ExperimentConfig, environment: Environment) -> None:
+    opened = open_policy(config, environment)
+    pattern = environment.train_tasks[0].record
+    field = next((name for name, value in pattern.items() if isinstance(value, str)), "task")
+    try:
+        await opened.check()
+        number = 0
+        while (line := await asyncio.to_thread(_read_line, field)) is not None:
+            task = Task(id=f"typed-{number}", record={**pattern, field: line})
+            await _answer(config, environment, opened, task, number=number)
+            number += 1
+    finally:
+        await opened.close()
+
+
+def _read_line(field: str) -> str | None:
+    """Return the next line that says something; None at the end of the input."""
+    while True:
+        print(f"{field}> ", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            print()
+            return None
+        if line.strip():
+            return line.strip()
+
+
+async def _answer(
+    config: ExperimentConfig,
+    environment: Environment,
+    opened: OpenPolicy,
+    task: Task,
+    *,
+    number: int,
+) -> None:
+    responder = opened.policy.open(
+        EpisodeKey(phase="play", step=0, task=number, sample=0),
+        params=replace(config.rollout.params, temperature=0.0),
+        max_calls=config.rollout.max_calls,
+    )
+    models = EpisodeModels(_PrintingResponder(responder))
+    try:
+        await environment.workflow.run(task, models)
+    except AstunerError as error:
+        print(f"  {error}")
+    finally:
+        models.close()
+        responder.release()
+
+
+class _PrintingResponder:
+    """Shows each call's tool results and reply, escaped: they are untrusted text."""
+
+    def __init__(self, inner: TrackedResponder) -> None:
+        self._inner = inner
+
+    async def respond(self, call: ChatCall) -> ChatReply:
+        """Show what came back from tools, ask, and show the reply."""
+        for message in reversed(call.messages):
+            if message.role is not ChatRole.TOOL:
+                break
+            print(f"  {message.name} → {message.text!r}")
+        reply = await self._inner.respond(call)
+        if reply.thinking:
+            print(f"  {call.agent} thinks: {reply.thinking!r}")
+        if reply.text:
+            print(f"  {call.agent}: {reply.text!r}")
+        for tool_call in reply.tool_calls:
+            print(f"  {call.agent} calls {tool_call.name} {tool_call.arguments!r}")
+        return reply
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

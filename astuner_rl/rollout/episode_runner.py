@@ -1,0 +1,109 @@
+"""One episode: the workflow run, judged, retried, and closed, whatever happens inside it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from astuner_gym.environment import Environment
+from astuner_gym.episode import run_episode
+from astuner_gym.errors import JudgeError, WorkflowError
+from astuner_gym.judge import Score
+from astuner_gym.task import Task
+from astuner_gym.workflow import WorkflowResult
+from astuner_rl.errors import CallBudgetError, ContextOverflowError, RenderingError, SamplerError
+from astuner_rl.rollout.config import RolloutConfig
+from astuner_rl.tracking.tracker import Policy, TrackedResponder
+from astuner_rl.types import Episode, EpisodeKey, EpisodeStatus, SamplingParams
+
+DEADLINE_REASON = "deadline"
+"""Start of the reason of an episode that ran out of wall-clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeRunner:
+    """Runs episodes of one environment with one policy."""
+
+    environment: Environment
+    policy: Policy
+    config: RolloutConfig
+
+    async def run(self, task: Task, key: EpisodeKey, *, params: SamplingParams) -> Episode:
+        """Run one episode; never raises for what goes wrong inside it.
+
+        A failure of workflow, judge or sampler is tried again up to ``config.attempts`` times;
+        what still fails is returned with status FAILED and its reason.
+
+        Raises:
+            UnusableInputError: The task's data or a setting is at fault.
+        """
+        attempt = 1
+        while True:
+            episode = await self._attempt(task, key, params=params, attempt=attempt)
+            if episode.status is not EpisodeStatus.FAILED or attempt >= self.config.attempts:
+                return episode
+            attempt += 1
+
+    async def _attempt(
+        self, task: Task, key: EpisodeKey, *, params: SamplingParams, attempt: int
+    ) -> Episode:
+        responder = self.policy.open(key, params=params, max_calls=self.config.max_calls)
+        try:
+            async with asyncio.timeout(self.config.deadline_s):
+                result, score = await self._judged(task, responder)
+                rewards = {
+                    record.call.agent: score.reward(record.call.agent)
+                    for record in responder.records
+                }
+        except TimeoutError:
+            reason = (
+                f"{DEADLINE_REASON}: an episode may take {self.config.deadline_s} s "
+                "(rollout.deadline_s)"
+            )
+            return self._failed(task, key, responder, reason=reason, attempt=attempt)
+        except (WorkflowError, JudgeError, SamplerError, RenderingError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            return self._failed(task, key, responder, reason=reason, attempt=attempt)
+        finally:
+            responder.release()
+        metrics = {f"workflow/{name}": value for name, value in result.metrics.items()}
+        metrics |= {f"judge/{name}": value for name, value in score.metrics.items()}
+        return Episode(
+            key=key,
+            task_id=task.id,
+            calls=responder.records,
+            status=EpisodeStatus.TRUNCATED if result.truncated else EpisodeStatus.COMPLETED,
+            reason="a limit of the workflow or of rollout.max_calls" if result.truncated else "",
+            rewards=rewards,
+            success=score.success,
+            metrics=metrics,
+            attempts=attempt,
+        )
+
+    async def _judged(
+        self, task: Task, responder: TrackedResponder
+    ) -> tuple[WorkflowResult, Score]:
+        try:
+            outcome = await run_episode(
+                self.environment.workflow, self.environment.judge, task, responder
+            )
+        except (CallBudgetError, ContextOverflowError) as error:
+            if isinstance(error, ContextOverflowError) and not responder.records:
+                raise  # not even the first prompt fits: there is nothing to judge or to learn from
+            # The episode used up its budget of calls or of context: it is judged as it stands.
+            result = WorkflowResult(output=None, truncated=True)
+            return result, await self.environment.judge.score(task, result)
+        return outcome.result, outcome.score
+
+    @staticmethod
+    def _failed(
+        task: Task, key: EpisodeKey, responder: TrackedResponder, *, reason: str, attempt: int
+    ) -> Episode:
+        return Episode(
+            key=key,
+            task_id=task.id,
+            calls=responder.records,
+            status=EpisodeStatus.FAILED,
+            reason=reason,
+            attempts=attempt,
+        )

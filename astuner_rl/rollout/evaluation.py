@@ -1,0 +1,119 @@
+"""Evaluation: how a policy does on held-out tasks, with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from astuner_gym.task import Task
+from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.rollout.groups import collect_groups
+from astuner_rl.tracing.intervals import Interval, bootstrap_interval, wilson_interval
+from astuner_rl.tracing.pass_at_k import pass_at_k
+from astuner_rl.types import Episode, EpisodeStatus, Group, SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Episodes of held-out tasks, and what they come to."""
+
+    groups: tuple[Group, ...]
+    """One a task, in the order of the tasks."""
+    seed: int
+    """Names the draws of the bootstrap."""
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        """All episodes, by task and sample."""
+        return tuple(episode for group in self.groups for episode in group.episodes)
+
+    def accuracy(self) -> Interval | None:
+        """Return the share of episodes that succeeded; None if every episode failed.
+
+        Episodes of one task are no independent observations: with several a task the interval is
+        a bootstrap over tasks, with one it is Wilson's.
+        """
+        scored = self._scored()
+        if all(len(episodes) == 1 for episodes in scored) and scored:
+            successes = sum(episodes[0].success for episodes in scored)
+            return wilson_interval(successes=successes, trials=len(scored))
+        return self._over_tasks([fmean(e.success for e in episodes) for episodes in scored])
+
+    def reward(self) -> Interval | None:
+        """Return the mean reward over agents, episodes and tasks; None if every episode failed."""
+        return self._over_tasks(
+            [
+                fmean(reward for episode in episodes for reward in episode.rewards.values())
+                for episodes in self._scored()
+                if any(episode.rewards for episode in episodes)
+            ]
+        )
+
+    def pass_at(self, k: int) -> Interval | None:
+        """Return pass@k over the tasks of which at least ``k`` episodes did not fail."""
+        return self._over_tasks(
+            [
+                pass_at_k(attempts=len(episodes), successes=sum(e.success for e in episodes), k=k)
+                for episodes in self._scored()
+                if len(episodes) >= k
+            ]
+        )
+
+    def metrics(self, name: str) -> dict[str, float | int | bool]:
+        """Return the figures ``<name>/accuracy``, ``<name>/reward``, … with their intervals."""
+        episodes = self.episodes
+        failed = sum(episode.status is EpisodeStatus.FAILED for episode in episodes)
+        metrics: dict[str, float | int | bool] = {
+            f"{name}/episodes": len(episodes),
+            f"{name}/dropped": failed,
+        }
+        accuracy, reward = self.accuracy(), self.reward()
+        if accuracy is not None:
+            metrics |= accuracy.metrics(f"{name}/accuracy")
+        if reward is not None:
+            metrics |= reward.metrics(f"{name}/reward")
+        return metrics
+
+    def _scored(self) -> list[list[Episode]]:
+        """Return each task's episodes that did not fail, without the tasks that have none."""
+        scored = [
+            [e for e in group.episodes if e.status is not EpisodeStatus.FAILED]
+            for group in self.groups
+        ]
+        return [episodes for episodes in scored if episodes]
+
+    def _over_tasks(self, values: Sequence[float]) -> Interval | None:
+        return bootstrap_interval(values, seed=self.seed) if values else None
+
+
+async def evaluate(
+    runner: EpisodeRunner,
+    tasks: Sequence[Task],
+    *,
+    name: str,
+    step: int,
+    samples: int,
+    params: SamplingParams,
+    seed: int,
+) -> Evaluation:
+    """Run ``samples`` episodes of every task in the phase ``eval/<name>``.
+
+    Args:
+        runner: Runs each episode.
+        tasks: The held-out tasks.
+        name: Of the set of tasks.
+        step: Number of updates that the policy has seen.
+        samples: Episodes of each task.
+        params: How their completions are drawn.
+        seed: Names the draws of the bootstrap.
+    """
+    groups = await collect_groups(
+        runner,
+        tasks,
+        phase=f"eval/{name}",
+        step=step,
+        samples=samples,
+        params=params,
+    )
+    return Evaluation(groups=tuple(groups), seed=seed)

@@ -1,0 +1,56 @@
+"""Groups: several episodes of each task, run concurrently and returned in a fixed order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from astuner_gym.task import Task
+from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.types import Episode, EpisodeKey, Group, SamplingParams
+
+
+async def collect_groups(
+    runner: EpisodeRunner,
+    tasks: Sequence[Task],
+    *,
+    phase: str,
+    step: int,
+    samples: int,
+    params: SamplingParams,
+) -> list[Group]:
+    """Run ``samples`` episodes of every task.
+
+    At most ``runner.config.concurrency`` episodes run at once. The result is ordered by task and
+    sample, and no draw depends on the order of arrival.
+
+    Args:
+        runner: Runs each episode.
+        tasks: One group for each.
+        phase: First part of every episode's key.
+        step: Number of updates that the policy has seen.
+        samples: Episodes of each task.
+        params: How their completions are drawn.
+    """
+    slots = asyncio.Semaphore(runner.config.concurrency)
+
+    async def run(task: Task, key: EpisodeKey) -> Episode:
+        async with slots:
+            return await runner.run(task, key, params=params)
+
+    try:
+        async with asyncio.TaskGroup() as running:
+            started = [
+                [
+                    running.create_task(run(task, EpisodeKey(phase, step, position, sample)))
+                    for sample in range(samples)
+                ]
+                for position, task in enumerate(tasks)
+            ]
+    except BaseExceptionGroup as failures:
+        # The first failure cancelled the rest; it says what went wrong.
+        raise failures.exceptions[0] from failures
+    return [
+        Group(task_id=task.id, episodes=tuple(episode.result() for episode in episodes))
+        for task, episodes in zip(tasks, started, strict=True)
+    ]

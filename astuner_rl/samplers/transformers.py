@@ -1,0 +1,218 @@
+"""The embedded sampler: a Hugging Face causal LM in this process, continuously batched."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from astuner_gym.errors import SettingError
+from astuner_rl.errors import ContextOverflowError, SamplerError
+from astuner_rl.samplers.batching import ContinuousBatcher, Request
+from astuner_rl.samplers.engine import Engine
+from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
+
+_SLOT_ALIGNMENT = 64
+_VECTOR = 32
+"""Numbers that an activation function on CPU takes at a time; a rest is rounded otherwise."""
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Rotary embeddings in which a position's angle does not depend on the other tokens of a batch."""
+
+
+@dataclass(kw_only=True)
+class TransformersSamplerConfig:
+    """Settings of ``TransformersSampler``."""
+
+    context_length: int = 1024
+    """Tokens of prompt and completion together, at most."""
+    max_sessions: int = 256
+    """Sequences that are cached, and requests that run, at the same time; more requests wait, and
+    the cached tokens of agents idle for longest make room for others. It is a matter of speed and
+    memory only: results do not depend on it."""
+    prefill_tokens: int = 512
+    """Prompt tokens that are computed in one forward pass beside the decoding, at most."""
+    threads: int = 1
+    """Intra-op threads of the sampler's own thread; with more than 1, results are not bit-exact."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("context_length", self.context_length, 2),
+            ("max_sessions", self.max_sessions, 1),
+            ("prefill_tokens", self.prefill_tokens, 1),
+            ("threads", self.threads, 1),
+        ):
+            if value < least:
+                raise SettingError(
+                    f"sampler.{name} must be >= {least}, got {value}; set it to {least} or more"
+                )
+
+
+class TransformersSampler:
+    """Samples from a copy of a Hugging Face causal LM (Llama, Qwen2, Qwen3, Mistral families).
+
+    The batching loop has a thread of its own, so that the event loop on which the agents run goes
+    on meanwhile. An agent's cached tokens are kept until its episode is released, so that its next
+    prompt is computed only from where it differs.
+
+    With ``exact``, tokens and log-probs are a function of weights, prompt, parameters and key, bit
+    for bit: neither the requests beside it, nor their order, nor what is cached changes them.
+
+    Args:
+        model: Is copied, not kept. Must have the standard transformer shape of those families.
+        stop_token_ids: Each ends a completion, as its last token.
+        pad_token_id: Fills up forward passes; any token of the vocabulary will do.
+        config: Settings.
+        policy_version: Version of the weights that ``model`` has.
+
+    Raises:
+        SettingError: ``context_length`` exceeds the model's, a token is not in its vocabulary, or
+            its rotary embedding depends on the other sequences of a batch.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        stop_token_ids: Sequence[int],
+        pad_token_id: int,
+        config: TransformersSamplerConfig,
+        policy_version: int = 0,
+    ) -> None:
+        shape = model.config.get_text_config()
+        _check(shape, config, (*stop_token_ids, pad_token_id))
+        self._config = config
+        self._policy_version = policy_version
+        self._vocab_size: int = shape.vocab_size
+        own = copy.deepcopy(model).train(False).requires_grad_(False)
+        own.set_attn_implementation(ATTENTION_NAME)
+        head_dim: int = own.get_submodule(f"{own.base_model_prefix}.layers.0.self_attn").head_dim
+        self._exact = (
+            model.device.type == "cpu"
+            and model.dtype == torch.float32
+            and config.threads == 1
+            and (ROWS * shape.intermediate_size) % _VECTOR == 0
+        )
+        self._engine = Engine(
+            ContinuousBatcher(
+                own,
+                slots=config.max_sessions,
+                context_length=config.context_length,
+                prefill_tokens=config.prefill_tokens,
+                stop_token_ids=stop_token_ids,
+                pad_token_id=pad_token_id,
+                cache=SlotCache(
+                    layers=shape.num_hidden_layers,
+                    slots=config.max_sessions,
+                    capacity=-(-config.context_length // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT,
+                    kv_heads=shape.num_key_value_heads,
+                    head_dim=head_dim,
+                    dtype=model.dtype,
+                    device=model.device,
+                ),
+                policy_version=policy_version,
+            ),
+            threads=config.threads,
+        )
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights that the next request is sampled with."""
+        return self._policy_version
+
+    @property
+    def exact(self) -> bool:
+        """Whether results are reproducible bit for bit: CPU, float32, one thread."""
+        return self._exact
+
+    async def generate(
+        self, prompt_ids: Sequence[int], *, params: SamplingParams, key: DrawKey
+    ) -> Completion:
+        """Sample one completion; cancelling the await frees what it holds.
+
+        Raises:
+            ContextOverflowError: The prompt leaves no room for a token.
+            SamplerError: Prompt or parameters are unusable, or the sampler broke or was closed.
+        """
+        request = Request(prompt_ids=np.asarray(prompt_ids, np.int64), params=params, key=key)
+        self._check_request(request)
+        future = self._engine.submit(request)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self._engine.cancel(request)
+            raise
+
+    def release(self, episode: EpisodeKey) -> None:
+        """Let the cached tokens of an episode go first when room is needed."""
+        self._engine.call(lambda batcher: batcher.release(episode))
+
+    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+        """Copy weights into the sampler's own model and drop everything cached.
+
+        Raises:
+            SamplerError: A request is in flight, or names or shapes are not the model's.
+        """
+        await asyncio.wrap_future(
+            self._engine.call(lambda batcher: batcher.load_weights(weights, version=version))
+        )
+        self._policy_version = version
+
+    async def close(self) -> None:
+        """Fail every unfinished request and end the thread."""
+        await asyncio.to_thread(self._engine.close)
+
+    def _check_request(self, request: Request) -> None:
+        length, context = len(request.prompt_ids), self._config.context_length
+        if length >= context:
+            raise ContextOverflowError(
+                f"a prompt must leave room for a token, but has {length} tokens of "
+                f"{context}; raise sampler.context_length or shorten what the agent remembers"
+            )
+        if length == 0:
+            raise SamplerError(
+                "a prompt must have >= 1 token, got 0; begin it with the model's start token"
+            )
+        low, high = int(request.prompt_ids.min()), int(request.prompt_ids.max())
+        if low < 0 or high >= self._vocab_size:
+            raise SamplerError(
+                f"prompt tokens must lie in 0..{self._vocab_size - 1}, got {low}..{high}; "
+                "render prompts with the tokenizer of this model"
+            )
+        params = request.params
+        if params.max_tokens < 1 or not 0 <= params.temperature < float("inf"):
+            raise SamplerError(
+                "max_tokens must be >= 1 and temperature finite and >= 0, got "
+                f"{params.max_tokens} and {params.temperature}; mend the sampling parameters"
+            )
+
+
+def _check(
+    shape: PretrainedConfig, config: TransformersSamplerConfig, token_ids: Sequence[int]
+) -> None:
+    if config.context_length > shape.max_position_embeddings:
+        raise SettingError(
+            f"sampler.context_length must be <= the model's {shape.max_position_embeddings}, got "
+            f"{config.context_length}; set it to {shape.max_position_embeddings} or less"
+        )
+    outside = [token for token in token_ids if not 0 <= token < shape.vocab_size]
+    if outside:
+        raise SettingError(
+            f"stop and pad tokens must lie in 0..{shape.vocab_size - 1}, got {outside}; take them "
+            "from the tokenizer of this model"
+        )
+    rope_type = shape.rope_parameters["rope_type"]
+    if rope_type not in _ROPE_TYPES:
+        raise SettingError(
+            f"rope_type must be one of {', '.join(_ROPE_TYPES)}, got {rope_type}, whose angles "
+            "depend on the longest sequence of a batch; choose another model"
+        )

@@ -1,0 +1,114 @@
+"""Which sampled tokens are trained, and why the others are not: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+
+from astuner_rl.tracking.timelines import build_timelines
+from astuner_rl.types import (
+    AgentEpisode,
+    CallRecord,
+    Episode,
+    EpisodeStatus,
+    FinishReason,
+    Group,
+)
+
+
+class MaskReason(StrEnum):
+    """Why a sampled token is not trained."""
+
+    FAILED_EPISODE = "failed_episode"
+    UNTRAINED_ROLE = "untrained_role"
+    ABORTED_CALL = "aborted_call"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingData:
+    """What a step learns from, with an account of every token that was sampled for it."""
+
+    agent_episodes: tuple[AgentEpisode, ...]
+    """Sorted by (episode, agent), whatever the order of arrival."""
+    sampled: int
+    """Tokens that the sampler returned."""
+    trained: int
+    """Tokens in some span of ``agent_episodes``."""
+    masked: Mapping[MaskReason, int]
+    """Tokens that are in none, by reason; ``sampled == trained + sum(masked.values())``."""
+
+
+def mask_reason(
+    record: CallRecord, episode: Episode, *, trainable: Collection[str] | None
+) -> MaskReason | None:
+    """Return why a call's tokens are not trained, or None if they are.
+
+    Args:
+        record: One call of the episode.
+        episode: The episode, with its outcome.
+        trainable: Roles that learn; None for all.
+    """
+    if episode.status is EpisodeStatus.FAILED:
+        return MaskReason.FAILED_EPISODE
+    if trainable is not None and record.call.role not in trainable:
+        return MaskReason.UNTRAINED_ROLE
+    if record.completion.finish_reason is FinishReason.ABORT:
+        return MaskReason.ABORTED_CALL
+    return None
+
+
+def training_data(groups: Sequence[Group], *, trainable: Collection[str] | None) -> TrainingData:
+    """Turn a step's groups into agent-episodes.
+
+    Raises:
+        RuntimeError: The account does not balance, which would be a defect of this module.
+    """
+    agent_episodes: list[AgentEpisode] = []
+    masked: Counter[MaskReason] = Counter()
+    sampled = 0
+    for episode in (episode for group in groups for episode in group.episodes):
+        for _, agent_calls in groupby(episode.calls, key=lambda record: record.call.agent):
+            records = tuple(agent_calls)
+            trained_calls = set()
+            for record in records:
+                tokens = len(record.completion.token_ids)
+                sampled += tokens
+                reason = mask_reason(record, episode, trainable=trainable)
+                if reason is None:
+                    trained_calls.add(record.call.index)
+                else:
+                    masked[reason] += tokens
+            if trained_calls:
+                agent_episodes.append(_agent_episode(episode, records, trained=trained_calls))
+    agent_episodes.sort(key=lambda unit: (unit.episode, unit.agent))
+    trained = sum(
+        span.stop - span.start
+        for unit in agent_episodes
+        for timeline in unit.timelines
+        for span in timeline.spans
+    )
+    if sampled != trained + sum(masked.values()):
+        raise RuntimeError(
+            f"every sampled token must be trained once or masked with a reason: sampled {sampled}, "
+            f"trained {trained}, masked {dict(masked)}"
+        )
+    return TrainingData(
+        agent_episodes=tuple(agent_episodes), sampled=sampled, trained=trained, masked=masked
+    )
+
+
+def _agent_episode(
+    episode: Episode, records: Sequence[CallRecord], *, trained: Collection[int]
+) -> AgentEpisode:
+    call = records[0].call
+    return AgentEpisode(
+        episode=episode.key,
+        agent=call.agent,
+        role=call.role,
+        reward=episode.rewards[call.agent],
+        truncated=episode.status is EpisodeStatus.TRUNCATED,
+        timelines=build_timelines(records, trained=trained),
+    )

@@ -1,0 +1,312 @@
+"""Train an agent: ``python -m astuner_rl.train env=gsm8k algo=grpo``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from rich.console import Console
+
+from astuner_gym.environment import Environment
+from astuner_gym.errors import SettingError
+from astuner_rl.algos.config import GrpoConfig, PpoConfig
+from astuner_rl.assembly import (
+    build_environment,
+    build_examples,
+    build_learner,
+    build_pretrained,
+    build_renderer,
+    build_sampler,
+    open_policy,
+)
+from astuner_rl.backbones.checkpoints import Resumable, RunCheckpoints
+from astuner_rl.backbones.debug import DebugBackbone
+from astuner_rl.backbones.held_out import HeldOutEvaluator
+from astuner_rl.backbones.local import LocalBackbone, LoopState
+from astuner_rl.backbones.supervised import SupervisedBackbone
+from astuner_rl.command import run_command
+from astuner_rl.composition import CONFIG_FILE, config_yaml
+from astuner_rl.config import DebugBackboneConfig, ExperimentConfig
+from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
+from astuner_rl.rendering.renderer import ChatRenderer
+from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
+from astuner_rl.tracing.atomic_file import write_atomically
+from astuner_rl.tracing.journal import RunJournal
+from astuner_rl.tracing.metrics import MetricsLog
+from astuner_rl.tracing.progress import Progress
+from astuner_rl.tracing.report import write_report
+from astuner_rl.tracing.run_folder import (
+    RunFolder,
+    create_run_folder,
+    make_run_folder,
+    open_run_folder,
+)
+from astuner_rl.tracing.wandb_logger import LoggerMode, open_logger
+from astuner_rl.tracking.tracker import TokenPolicy
+from astuner_rl.tracking.training_data import mask_reason
+
+RUNS = Path("runs")
+"""Where run folders are made, from the folder in which the command was given."""
+
+
+class Backbone(Protocol):
+    """What runs the steps."""
+
+    async def run(self, state: LoopState) -> LoopState:
+        """Train from ``state`` to the last step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RunParts:
+    """What every way of training shares."""
+
+    runner: EpisodeRunner
+    evaluator: HeldOutEvaluator
+    sampler: TransformersSampler
+    recorder: RunJournal
+    checkpoints: RunCheckpoints
+
+
+_MakeBackbone: TypeAlias = Callable[[_RunParts], Backbone]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; see :class:`astuner_rl.command.ExitStatus`."""
+    return run_command(train, arguments, name="train")
+
+
+def train(config: ExperimentConfig) -> None:
+    """Train, or play the first steps in print under ``backbone=debug``.
+
+    Raises:
+        UnusableInputError: Settings or data with which no run can start.
+        AstunerError: The run failed; its folder holds the last whole checkpoint.
+    """
+    # AgentScope warns of every episode that reaches its limit of replies: metrics count them.
+    logging.getLogger("as").setLevel(logging.ERROR)
+    environment = build_environment(config)
+    if isinstance(config.backbone, DebugBackboneConfig):
+        asyncio.run(_debug(config, environment))
+        return
+    if not isinstance(config.sampler, TransformersSamplerConfig):
+        raise SettingError(
+            "training needs a sampler that returns tokens and takes new weights, got "
+            f"sampler={config.choices['sampler']}; set sampler=transformers, or backbone=debug"
+        )
+    pretrained = build_pretrained(config.model, environment)
+    renderer = build_renderer(pretrained)
+    prepare = _imitation if isinstance(config.algo, SupervisedConfig) else _reward
+    learner, make_backbone = prepare(config, environment, pretrained, renderer)
+    folder = _open_folder(config)
+    with folder.lock():
+        write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
+        checkpoints = RunCheckpoints(
+            folder=folder.checkpoints,
+            pretrained=pretrained,
+            learner=learner,
+            keep=config.checkpoint.keep,
+            seed=config.seed,
+            config_hash=_config_hash(config),
+        )
+        state = checkpoints.restore()
+        folder.rewind(last_step=state.step if checkpoints.any_saved() else -1)
+        try:
+            # The sampler copies the weights, so it is made after they were restored.
+            sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=state.step)
+            state = replace(state, exact=state.exact and sampler.exact)
+            runner = EpisodeRunner(
+                environment=environment,
+                policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
+                config=config.rollout,
+            )
+            _run(
+                config,
+                folder,
+                state,
+                make_backbone,
+                runner=runner,
+                sampler=sampler,
+                checkpoints=checkpoints,
+            )
+        except KeyboardInterrupt:
+            print(f"go on with run.resume={folder.path}", file=sys.stderr)
+            raise
+        finally:
+            write_report(folder, decode=renderer.codec.decode_each)
+    print(f"run: {folder.path}")
+    print(f"report: {folder.report}")
+
+
+def _run(
+    config: ExperimentConfig,
+    folder: RunFolder,
+    state: LoopState,
+    make_backbone: _MakeBackbone,
+    *,
+    runner: EpisodeRunner,
+    sampler: TransformersSampler,
+    checkpoints: RunCheckpoints,
+) -> None:
+    progress = Progress(
+        first_step=state.step,
+        last_step=config.train.steps,
+        console=Console(stderr=True),
+        now=time.monotonic,
+    )
+    logger = open_logger(
+        folder,
+        mode=LoggerMode(config.logger.mode),
+        project=config.logger.project,
+        config=dataclasses.asdict(config),
+        group=None,
+    )
+    failed = True
+    try:
+        with progress, MetricsLog(folder.metrics) as metrics:
+            parts = _RunParts(
+                runner=runner,
+                evaluator=HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed),
+                sampler=sampler,
+                recorder=RunJournal(
+                    folder=folder,
+                    metrics=metrics,
+                    logger=logger,
+                    progress=progress,
+                    masked_because=partial(mask_reason, trainable=config.env.trainable),
+                ),
+                checkpoints=checkpoints,
+            )
+            asyncio.run(_until_closed(make_backbone(parts), state, sampler))
+        failed = False
+    finally:
+        logger.close(failed=failed)
+
+
+async def _until_closed(backbone: Backbone, state: LoopState, sampler: TransformersSampler) -> None:
+    try:
+        await backbone.run(state)
+    finally:
+        await sampler.close()
+
+
+def _reward(
+    config: ExperimentConfig,
+    environment: Environment,
+    pretrained: Pretrained,
+    renderer: ChatRenderer,
+) -> tuple[Resumable, _MakeBackbone]:
+    """Return the learner that trains by reward, and the backbone that feeds it."""
+    assert isinstance(config.algo, GrpoConfig | PpoConfig)
+    learner = build_learner(config.algo, pretrained, group_size=config.train.group_size)
+
+    def make(parts: _RunParts) -> LocalBackbone:
+        return LocalBackbone(
+            runner=parts.runner,
+            evaluator=parts.evaluator,
+            sampler=parts.sampler,
+            learner=learner,
+            recorder=parts.recorder,
+            checkpoints=parts.checkpoints,
+            train=config.train,
+            checkpoint=config.checkpoint,
+            seed=config.seed,
+            trainable=config.env.trainable,
+        )
+
+    return learner, make
+
+
+def _imitation(
+    config: ExperimentConfig,
+    environment: Environment,
+    pretrained: Pretrained,
+    renderer: ChatRenderer,
+) -> tuple[Resumable, _MakeBackbone]:
+    """Return the learner that imitates, and the backbone that feeds it."""
+    algo = config.algo
+    assert isinstance(algo, SupervisedConfig)
+    examples = build_examples(algo, environment, renderer)
+    learner = SupervisedLearner(pretrained.model, algo, total_steps=config.train.steps)
+
+    def make(parts: _RunParts) -> SupervisedBackbone:
+        return SupervisedBackbone(
+            examples=examples,
+            batch_tokens=algo.batch_tokens,
+            evaluator=parts.evaluator,
+            sampler=parts.sampler,
+            learner=learner,
+            recorder=parts.recorder,
+            checkpoints=parts.checkpoints,
+            checkpoint=config.checkpoint,
+            steps=config.train.steps,
+            seed=config.seed,
+        )
+
+    return learner, make
+
+
+async def _debug(config: ExperimentConfig, environment: Environment) -> None:
+    opened = open_policy(config, environment)
+    try:
+        await opened.check()
+        backbone = DebugBackbone(
+            runner=EpisodeRunner(
+                environment=environment,
+                policy=opened.policy,
+                config=replace(config.rollout, concurrency=1),
+            ),
+            train=config.train,
+            seed=config.seed,
+            trainable=config.env.trainable,
+            decode_each=opened.decode_each,
+            write=print,
+        )
+        await backbone.run()
+    finally:
+        await opened.close()
+
+
+def _open_folder(config: ExperimentConfig) -> RunFolder:
+    if config.run.resume is not None:
+        return open_run_folder(Path(config.run.resume), cwd=Path.cwd())
+    if config.run.dir is not None:
+        return make_run_folder(Path(config.run.dir), cwd=Path.cwd())
+    return create_run_folder(
+        RUNS,
+        cwd=Path.cwd(),
+        env=config.choices["env"],
+        algo=config.choices["algo"],
+        seed=config.seed,
+        started=datetime.now(),
+    )
+
+
+def _config_hash(config: ExperimentConfig) -> str:
+    """Name the settings that the bits of a run depend on; the others may change on resume."""
+    settings = dataclasses.asdict(config)
+    exact = {name: settings[name] for name in ("env", "algo", "model", "judge", "seed")}
+    exact["context_length"] = settings["sampler"]["context_length"]
+    exact["train"] = [config.train.groups, config.train.group_size]
+    exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]
+    if isinstance(config.algo, SupervisedConfig):
+        exact["steps"] = config.train.steps  # the learning rate falls towards the last step
+    text = json.dumps(exact, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""Settings of the GSM8K environment, and how they become an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astuner_envs.gsm8k.expert import ExpertConversations
+from astuner_envs.gsm8k.judge import Gsm8kJudge
+from astuner_envs.gsm8k.problems import Problems, Split
+from astuner_envs.gsm8k.tasks import ProblemTasks
+from astuner_envs.gsm8k.workflow import Gsm8kWorkflow
+from astuner_gym.environment import DemonstrationSets, Environment
+from astuner_gym.errors import SettingError
+from astuner_gym.task import HubTasks, JsonlTasks, TaskSource, hold_out
+
+FIELDS = ("question", "answer")
+SOURCES = ("generated", "hub")
+TRAIN_SIZE = 100_000
+HELD_OUT_SIZE = 2_000
+
+
+@dataclass
+class Gsm8kTasksConfig:
+    """Where the problems come from."""
+
+    path: str | None = None
+    """JSONL file with ``question`` and ``answer``; overrides ``source``."""
+    eval_path: str | None = None
+    """JSONL file to evaluate on; without it the last tenth of ``path`` is held out."""
+    source: str = "generated"
+    """``generated`` (ships with the environment) or ``hub`` (openai/gsm8k)."""
+    seed: int = 0
+    """Seed of the generator."""
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise SettingError(f"env.tasks.source must be one of {SOURCES}, got {self.source!r}")
+        if self.eval_path is not None and self.path is None:
+            raise SettingError(
+                f"env.tasks.eval_path={self.eval_path} needs env.tasks.path, the tasks to train on"
+            )
+
+
+@dataclass
+class Gsm8kConfig:
+    """Settings of ``env=gsm8k``."""
+
+    name: str = "gsm8k"
+    tasks: Gsm8kTasksConfig = field(default_factory=Gsm8kTasksConfig)
+    trainable: list[str] | None = None
+    """Roles that learn; null for all. The one role here is ``solver``."""
+    max_calls: int = 10
+    """Replies that the agent may take for one problem, tool calls included."""
+    demonstration_error_rate: float = 0.5
+    """Share of the demonstrations that end in a wrong answer."""
+
+    def __post_init__(self) -> None:
+        if self.max_calls < 2:
+            raise SettingError(
+                f"env.max_calls must be >= 2, one calculation and one answer, got {self.max_calls}"
+            )
+        if not 0 <= self.demonstration_error_rate < 1:
+            raise SettingError(
+                "env.demonstration_error_rate must be in [0, 1), "
+                f"got {self.demonstration_error_rate}"
+            )
+
+    def build(self) -> Environment:
+        """Build the environment; see :class:`astuner_gym.environment.EnvironmentConfig`."""
+        train, held_out = self._tasks()
+        return Environment(
+            name=self.name,
+            workflow=Gsm8kWorkflow(max_calls=self.max_calls),
+            judge=Gsm8kJudge(),
+            train_tasks=train,
+            eval_tasks=held_out,
+            demonstrations=self._demonstrations(),
+        )
+
+    def _demonstrations(self) -> DemonstrationSets:
+        seed = self.tasks.seed
+        return DemonstrationSets(
+            train=ExpertConversations(
+                Problems(Split.TRAIN, seed=seed, size=TRAIN_SIZE),
+                error_rate=self.demonstration_error_rate,
+                seed=seed,
+            ),
+            held_out=ExpertConversations(
+                Problems(Split.HELDOUT, seed=seed, size=HELD_OUT_SIZE), error_rate=0.0, seed=seed
+            ),
+        )
+
+    def _tasks(self) -> tuple[TaskSource, dict[str, TaskSource]]:
+        if self.tasks.path is not None:
+            source = JsonlTasks(Path(self.tasks.path), required=FIELDS)
+            if self.tasks.eval_path is not None:
+                held_out = JsonlTasks(Path(self.tasks.eval_path), required=FIELDS)
+                return source, {"heldout": held_out}
+            train, rest = hold_out(source)
+            return train, {"heldout": rest}
+        if self.tasks.source == "hub":
+            repository, subset = "openai/gsm8k", "main"
+            return (
+                HubTasks(repository, subset=subset, split="train", required=FIELDS),
+                {"heldout": HubTasks(repository, subset=subset, split="test", required=FIELDS)},
+            )
+        generated = {
+            split: ProblemTasks(Problems(split, seed=self.tasks.seed, size=size))
+            for split, size in (
+                (Split.TRAIN, TRAIN_SIZE),
+                (Split.HELDOUT, HELD_OUT_SIZE),
+                (Split.UNSEEN, HELD_OUT_SIZE),
+            )
+        }
+        return generated[Split.TRAIN], {
+            split.value: generated[split] for split in (Split.HELDOUT, Split.UNSEEN)
+        }

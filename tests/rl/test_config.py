@@ -1,0 +1,352 @@
+"""Settings: what composes, what is refused and in which words, and what a command returns."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from astuner_gym.errors import JudgeError, SettingError, TaskDataError
+from astuner_rl import cli
+from astuner_rl.algos.config import GrpoConfig, PpoConfig
+from astuner_rl.command import ExitStatus, run_command
+from astuner_rl.composition import (
+    SCHEMAS,
+    compose_experiment,
+    config_yaml,
+    expand_sweep,
+    group_options,
+)
+from astuner_rl.config import ExperimentConfig, HfModelConfig, LoggerConfig, RunConfig
+from astuner_rl.settings_help import field_docs, settings_help
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(SettingError) as caught:
+        compose_experiment(overrides)
+    return str(caught.value)
+
+
+def test_without_overrides_every_group_has_a_choice() -> None:
+    config = compose_experiment([])
+    assert config.choices == {
+        "env": "gsm8k",
+        "algo": "grpo",
+        "model": "tiny",
+        "sampler": "transformers",
+        "backbone": "local",
+        "judge": "env",
+        "logger": "wandb",
+    }
+    assert isinstance(config.algo, GrpoConfig)
+    assert config.logger.mode in ("offline", "disabled")  # nothing leaves the machine unasked
+
+
+def test_overrides_reach_groups_sections_and_lists() -> None:
+    config = compose_experiment(
+        ["algo=ppo", "algo.lr=3e-4", "train.steps=5", "env.trainable=[solver]", "seed=7"]
+    )
+    assert isinstance(config.algo, PpoConfig)
+    assert config.algo.lr == 3e-4
+    assert config.train.steps == 5
+    assert config.env.trainable == ["solver"]
+    assert config.seed == 7
+    assert config.choices["algo"] == "ppo"
+
+
+def test_a_value_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_RUNS", "/data/runs")
+    assert compose_experiment(["run.dir=${oc.env:MY_RUNS}"]).run.dir == "/data/runs"
+
+
+def test_relative_paths_start_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = compose_experiment(
+        [
+            "env=custom",
+            "env.workflow=agent.py:Agent",
+            "env.judge=../judge.py:score",
+            "env.tasks.path=tasks.jsonl",
+            "run.dir=out",
+        ]
+    )
+    monkeypatch.chdir("/")
+    assert config.env.workflow == f"{tmp_path}/agent.py:Agent"
+    assert config.env.judge == f"{tmp_path}/../judge.py:score"
+    assert config.env.tasks.path == f"{tmp_path}/tasks.jsonl"
+    assert config.run.dir == f"{tmp_path}/out"
+
+
+def test_a_hub_id_stays_as_it_is_and_a_folder_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    assert HfModelConfig(path="Qwen/Qwen3-0.6B").path == "Qwen/Qwen3-0.6B"
+    assert HfModelConfig(path="weights").path == f"{tmp_path}/weights"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.stps=3", ["no setting train.stps", "did you mean train.steps", "train.group_size"]),
+        ("steps=3", ["no setting steps", "did you mean train.steps"]),
+        ("agol=grpo", ["no setting agol", "did you mean algo"]),
+        ("algo=grop", ["algo must be one of grpo, ppo, sft, got 'grop'", "mean algo=grpo"]),
+        ("algo=null", ["algo must be one of grpo, ppo, sft"]),
+        ("algo=[grpo,ppo]", ["algo must be one of grpo, ppo, sft"]),
+        ("algo.discount=0.9", ["no setting algo.discount", "algo.clip_low"]),
+        ("+train.foo=3", ["no setting train.foo", "train.steps"]),
+        ("+foo=3", ["no setting foo"]),
+        ("model.path=x", ["no setting model.path"]),
+        ("train.steps=many", ["train.steps must be of type int, got 'many'"]),
+        ("train.steps=null", ["train.steps must be of type int, got None"]),
+        ("seed=1.5", ["seed must be of type int, got 1.5"]),
+        ("env.trainable=solver", ["env.trainable must be of type list[str] | None"]),
+        ("train=3", ["train must be of type TrainConfig, got 3"]),
+        ("train.steps=-1", ["train.steps must be >= 0, got -1"]),
+        ("algo.lr=nan", ["algo.lr must be", "got nan"]),
+        ("train.group_size=1", ["group_size must be >= 2", "got 1", "algo=ppo"]),
+        ("overlap.max_staleness=1", ["overlap.max_staleness must be 0", "got 1"]),
+        ("rollout.max_tokens=4096", ["must be < sampler.context_length", "got 4096"]),
+        ("logger.mode=onlin", ["logger.mode must be one of offline, online, disabled"]),
+        ("model=hf", ["model.path must be set"]),
+        ("env=custom", ["env.workflow must be set"]),
+        ("run.dir=${nope}", ["run.dir", "nope"]),
+        ("train.steps=1,2", ["train.steps takes one value", "--multirun"]),
+        ("~algo", ["cannot be deleted", "~algo"]),
+        ("train steps", ["cannot read 'train steps'", "key=value"]),
+        ("run.resume=nowhere", ["run.resume must name a run folder", "nowhere"]),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_what_can(override: str, said: list[str]) -> None:
+    message = refusal(override)
+    assert all(part in message for part in said), message
+    assert "\n" not in message
+
+
+def test_ppo_needs_no_siblings() -> None:
+    assert compose_experiment(["algo=ppo", "train.group_size=1"]).train.group_size == 1
+
+
+def test_a_key_given_in_place_of_its_variable_is_not_repeated() -> None:
+    server = ["sampler=openai", "sampler.model=m"]
+    secret = "sk-verysecret"
+    said = refusal(*server, "sampler.base_url=http://host/v1", f"sampler.api_key_env={secret}")
+    assert "sampler.api_key_env" in said and secret not in said
+    said = refusal(*server, f"sampler.base_url='http://user:{secret}@host/v1'")
+    assert "sampler.base_url" in said and secret not in said
+
+
+def resumed(tmp_path: Path, config: ExperimentConfig, *overrides: str) -> ExperimentConfig:
+    (tmp_path / "config.yaml").write_text(config_yaml(config), encoding="utf-8")
+    config = compose_experiment([f"run.resume={tmp_path}", *overrides])
+    assert config.run.resume == str(tmp_path)
+    config.run.resume = None
+    return config
+
+
+def test_the_written_config_composes_to_itself(tmp_path: Path) -> None:
+    config = compose_experiment(
+        ["algo=ppo", "algo.value_clip=inf", "algo.lr=1e-7", "env.trainable=[solver]", "seed=3"]
+    )
+    assert resumed(tmp_path, config) == config
+
+
+def test_a_resumed_run_keeps_its_settings_but_for_those_given_anew(tmp_path: Path) -> None:
+    config = compose_experiment(["train.steps=5", "seed=3"])
+    again = resumed(tmp_path, config, "env=gsm8k", "algo=grpo", "train.steps=9")
+    assert (again.train.steps, again.seed) == (9, 3)
+
+
+def test_no_interpolation_is_left_in_the_written_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_RUNS", "/data/runs")
+    config = compose_experiment(["run.dir=${oc.env:MY_RUNS}"])
+    monkeypatch.delenv("MY_RUNS")
+    assert resumed(tmp_path, config) == config
+
+
+@given(text=st.text(alphabet="ab$}{\\'\": #é\n", max_size=12))
+def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
+    config = ExperimentConfig(
+        *[None] * 6, logger=LoggerConfig(project=text), choices={"logger": "wandb"}
+    )
+    assert OmegaConf.create(config_yaml(config)).logger.project == text
+
+
+def test_a_users_folder_adds_options(tmp_path: Path) -> None:
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo" / "dr_grpo.yaml").write_text(
+        "defaults: [grpo, _self_]\nscale_by_std: false\n", encoding="utf-8"
+    )
+    config = compose_experiment(["algo=dr_grpo"], config_dirs=[tmp_path])
+    assert isinstance(config.algo, GrpoConfig)
+    assert not config.algo.scale_by_std
+
+
+def test_a_typo_in_a_users_option_is_named(tmp_path: Path) -> None:
+    (tmp_path / "algo").mkdir()
+    (tmp_path / "algo" / "mine.yaml").write_text(
+        "defaults: [grpo, _self_]\nscale_by_sdt: false\n", encoding="utf-8"
+    )
+    with pytest.raises(SettingError, match="scale_by_sdt"):
+        compose_experiment(["algo=mine"], config_dirs=[tmp_path])
+
+
+def test_a_sweep_is_every_combination_in_order() -> None:
+    assert expand_sweep(["seed=0,1", "algo=grpo,ppo", "train.steps=5"]) == [
+        ["seed=0", "algo=grpo", "train.steps=5"],
+        ["seed=0", "algo=ppo", "train.steps=5"],
+        ["seed=1", "algo=grpo", "train.steps=5"],
+        ["seed=1", "algo=ppo", "train.steps=5"],
+    ]
+    assert expand_sweep(["seed=range(2)", "algo=glob(*po)"])[-1] == ["seed=1", "algo=ppo"]
+
+
+@pytest.mark.parametrize("override", ["algo.lr=interval(0,1)", "algo=glob(nothing*)"])
+def test_a_sweep_without_values_is_refused(override: str) -> None:
+    with pytest.raises(SettingError, match="names no values to sweep over"):
+        expand_sweep([override])
+
+
+def raising(error: BaseException) -> Callable[[ExperimentConfig], None]:
+    def command(config: ExperimentConfig) -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (JudgeError("judge raised"), 1, "error: judge raised\n"),
+        (TaskDataError("tasks.jsonl:3: no JSON"), 2, "error: tasks.jsonl:3: no JSON\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_how_a_command_ends_is_its_exit_status(
+    error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(raising(error), [], name="train") == status
+    assert capsys.readouterr().err == said
+
+
+def test_an_unforeseen_failure_shows_where_it_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(raising(ZeroDivisionError("oops")), [], name="train") == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "oops" in said
+
+
+@pytest.mark.parametrize("arguments", [["train.stps=3"], ["--frobnicate"], ["--cfg", "hydra"]])
+def test_bad_settings_end_before_anything_runs(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(raising(AssertionError("it ran")), arguments, name="train") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_a_failed_job_does_not_stop_a_sweep_and_the_worst_status_is_returned() -> None:
+    ran: list[int] = []
+
+    def command(config: ExperimentConfig) -> None:
+        ran.append(config.seed)
+        if config.seed == 2:
+            raise JudgeError("seed 2 fails")
+
+    assert run_command(command, ["--multirun", "seed=1,2,3"], name="train") == ExitStatus.FAILED
+    assert ran == [1, 2, 3]
+    assert run_command(command, ["-m", "seed=2,-1,4"], name="train") == ExitStatus.UNUSABLE_INPUT
+    assert ran == [1, 2, 3, 2, 4]
+
+
+def test_ctrl_c_ends_a_sweep() -> None:
+    jobs: list[int] = []
+
+    def command(config: ExperimentConfig) -> None:
+        jobs.append(config.seed)
+        raise KeyboardInterrupt
+
+    assert run_command(command, ["--multirun", "seed=1,2"], name="train") == 130
+    assert jobs == [1]
+
+
+def test_printing_the_settings_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["seed=5", "--cfg", "job"]
+    assert run_command(raising(AssertionError("it ran")), arguments, name="train") == 0
+    assert capsys.readouterr().out == config_yaml(compose_experiment(["seed=5"]))
+
+
+def test_help_lists_options_and_settings_even_where_one_must_still_be_set() -> None:
+    text = settings_help(["env=custom", "algo=ppo"], command="train")
+    assert "env=[custom] gsm8k" in text
+    assert "algo=grpo [ppo] sft" in text
+    assert "env.workflow=(must be set)" in text
+    assert "algo.discount=1.0" in text
+    assert all(group in group_options() for group in SCHEMAS)
+
+
+def nested_schemas(schema: type) -> list[type]:
+    inner = [field.default_factory for field in fields(schema)]
+    return [schema, *(each for each in inner if isinstance(each, type) and is_dataclass(each))]
+
+
+SCHEMA_CLASSES = {
+    each
+    for schema in [ExperimentConfig, *(s for group in SCHEMAS.values() for s in group.values())]
+    for each in nested_schemas(schema)
+}
+
+
+@pytest.mark.parametrize("schema", sorted(SCHEMA_CLASSES, key=lambda each: each.__name__))
+def test_every_setting_is_documented(schema: type) -> None:
+    sections = {f.name for f in fields(schema) if f.default_factory in SCHEMA_CLASSES}
+    undocumented = {f.name for f in fields(schema)} - set(field_docs(schema)) - sections
+    assert not undocumented
+
+
+def test_a_signal_ends_the_process_with_130() -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from astuner_rl.command import run_command\n"
+        "stop = lambda config: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(run_command(stop, [], name='train'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 130
+
+
+def test_composing_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(lambda config: None, ["-m", "seed=1,2"], name="train") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_is_kept_as_an_absolute_path() -> None:
+    assert RunConfig(dir="~/runs").dir == str(Path.home() / "runs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [([], 0, "astuner train"), (["--help"], 0, "astuner train"), (["tarin"], 2, "'tarin'")],
+)
+def test_the_console_command_names_its_commands(
+    arguments: list[str],
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["astuner", *arguments])
+    assert cli.main() == status
+    output = capsys.readouterr()
+    assert said in (output.err if status else output.out)
