@@ -146,7 +146,7 @@ class LoggerConfig:
 
 
 # A Hydra group holds one of many dataclasses that share no base: an installed environment's is
-# the user's own. OmegaConf can state that only as Any; compose_experiment checks each.
+# the user's own. OmegaConf can state that only as Any; astuner_rl.composition lists them.
 @dataclass
 class ExperimentConfig:
     """One experiment."""

@@ -223,7 +223,7 @@ def test_a_task_without_fields_is_refused(agent_file: Path, tmp_path: Path) -> N
 
 
 def test_absent_tasks_are_refused(agent_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(TaskDataError, match="absent.jsonl"):
+    with pytest.raises(TaskDataError, match=r"absent\.jsonl"):
         settings(agent_file, tmp_path / "absent.jsonl").build()
 
 

@@ -164,7 +164,7 @@ def _initial_model(config: TinyConfig, tokenizer: PreTrainedTokenizerFast) -> Qw
     architecture = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
-        intermediate_size=3 * config.hidden_size,
+        intermediate_size=4 * config.hidden_size,
         num_hidden_layers=config.layers,
         num_attention_heads=config.hidden_size // HEAD_SIZE,
         num_key_value_heads=config.hidden_size // (2 * HEAD_SIZE),

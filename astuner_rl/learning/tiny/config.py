@@ -16,17 +16,17 @@ class TinyConfig:
 
     hidden_size: int = 128
     """Width of the model, a multiple of 64: attention has heads of 32 in pairs."""
-    layers: int = 4
+    layers: int = 3
     """Number of layers."""
     vocab_size: int = 2048
     """Tokens at most; every byte and every number below 1000 take 1257 of them."""
-    demonstrations: int = 12_000
+    demonstrations: int = 15_000
     """How many demonstrations the warm start imitates; fewer if the environment has fewer."""
     passes: int = 2
     """How often it sees each."""
     held_out: int = 300
     """How many held-out demonstrations it is measured on."""
-    batch_tokens: int = 1024
+    batch_tokens: int = 2048
     """Tokens, padding included, of one optimizer step."""
     minutes: float = 2.5
     """Wall-clock limit of the warm start; on a slow machine its plan is shortened to fit, and the

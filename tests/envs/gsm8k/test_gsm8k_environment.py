@@ -112,8 +112,8 @@ def _reward(environment: Environment, task: Task, answer: ChatMessage) -> float:
     return outcome.score.reward("solver")
 
 
-def test_gymnasium_makes_it_by_entry_point_and_finds_no_fault() -> None:
-    env = gymnasium.make("astuner/gsm8k-v0")
+def test_gymnasium_makes_it_by_its_id_and_finds_no_fault() -> None:
+    env = gymnasium.make("astuner_envs:astuner/gsm8k-v0")
     check_env(env.unwrapped, skip_render_check=True)
     env.close()
 
