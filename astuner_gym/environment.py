@@ -54,18 +54,14 @@ class EnvironmentConfig(Protocol):
 ENTRY_POINT_GROUP = "astuner.envs"
 
 
-def registered_environments() -> dict[str, type[EnvironmentConfig]]:
-    """Return the config class of every installed environment, by name."""
-    return {point.name: point.load() for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
 def environment_config(name: str) -> type[EnvironmentConfig]:
     """Return the config class of the environment ``name``.
 
     Raises:
         SettingError: No installed environment has that name; the message names those that exist.
     """
-    registered = registered_environments()
-    if name not in registered:
-        raise SettingError(f"env must be one of {sorted(registered)}, got {name!r}")
-    return registered[name]
+    points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in points:
+        raise SettingError(f"env must be one of {sorted(points)}, got {name!r}")
+    config: type[EnvironmentConfig] = points[name].load()
+    return config

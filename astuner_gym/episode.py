@@ -52,11 +52,18 @@ async def run_episode(
         UnusableInputError: The task's data or a setting is at fault, whoever found it.
     """
     models = EpisodeModels(responder, context_size=context_size, formatter=formatter)
-    result = await _run_workflow(workflow, task, models)
-    return EpisodeOutcome(result=result, score=await _judge(judge, task, result))
+    result = await run_workflow(workflow, task, models)
+    return EpisodeOutcome(result=result, score=await judge_result(judge, task, result))
 
 
-async def _run_workflow(workflow: Workflow, task: Task, models: EpisodeModels) -> WorkflowResult:
+async def run_workflow(workflow: Workflow, task: Task, models: EpisodeModels) -> WorkflowResult:
+    """Run the workflow to its end and close its models.
+
+    Raises:
+        Exception: Whatever the responder raised, unchanged, even if the workflow lived on.
+        WorkflowError: The workflow raised, or returned something that is no result.
+        UnusableInputError: The task's data is at fault.
+    """
     run = asyncio.ensure_future(workflow.run(task, models))
     try:
         # Not ``await run``: AgentScope turns a cancellation into an apology, so a cancelled
@@ -96,7 +103,13 @@ def _drop_outcome(run: asyncio.Future[WorkflowResult]) -> None:
         run.exception()
 
 
-async def _judge(judge: Judge, task: Task, result: WorkflowResult) -> Score:
+async def judge_result(judge: Judge, task: Task, result: WorkflowResult) -> Score:
+    """Score a result.
+
+    Raises:
+        JudgeError: The judge raised, or returned something that is no score.
+        UnusableInputError: The task's data is at fault.
+    """
     try:
         score = await judge.score(task, result)
     except (JudgeError, UnusableInputError):

@@ -6,9 +6,10 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Protocol, TypeAlias
 
-from astuner_gym.errors import JudgeError
+from astuner_gym.errors import JudgeError, UnusableInputError
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 
@@ -31,12 +32,13 @@ class Score:
             JudgeError: Neither the agent nor ``*`` has a finite reward.
         """
         value = self.rewards.get(agent, self.rewards.get("*", math.nan))
-        if not math.isfinite(value):
+        # A user's judge may have put anything there, whatever the annotation says.
+        if not isinstance(value, Real) or not math.isfinite(value):
             raise JudgeError(
-                f"each agent needs a finite reward, got {value} for {agent!r} "
+                f"each agent needs a finite reward, got {value!r} for {agent!r} "
                 f"from rewards {dict(self.rewards)}; name the agent or add '*'"
             )
-        return value
+        return float(value)
 
 
 class Judge(Protocol):
@@ -59,11 +61,18 @@ class FunctionJudge:
         self._function = function
 
     async def score(self, task: Task, result: WorkflowResult) -> Score:
-        """Call the function; whatever it raises crosses the judge's boundary as JudgeError."""
+        """Call the function.
+
+        Raises:
+            JudgeError: It raised, or returned something that is no verdict.
+            UnusableInputError: The task's data is at fault.
+        """
         try:
             verdict = self._function(task, result)
             if inspect.isawaitable(verdict):
                 verdict = await verdict
+        except (JudgeError, UnusableInputError):
+            raise
         except Exception as error:  # a user's function may raise anything; it is named and kept
             raise JudgeError(f"judge raised on task {task.id}: {error!r}") from error
         if isinstance(verdict, Score):

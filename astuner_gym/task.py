@@ -99,7 +99,7 @@ class JsonlTasks:
 def _parse_line(line: str, *, where: str, required: Sequence[str]) -> Mapping[str, JsonValue]:
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also integers of too many digits
         raise TaskDataError(f"{where}: each line must be one JSON object: {error}") from error
     if not isinstance(record, dict):
         raise TaskDataError(

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from itertools import product
 from pathlib import Path
@@ -156,7 +155,6 @@ def _hydra() -> Iterator[None]:
         yield
 
 
-@cache
 def _register() -> None:
     """Put every dataclass where the files of conf/ and the command line find it."""
     store = ConfigStore.instance()
@@ -180,7 +178,8 @@ def _loaded(point: EntryPoint) -> type:
         ) from error
     if not (isinstance(schema, type) and is_dataclass(schema)):
         raise SettingError(
-            f"environment {point.name!r} must name a dataclass of settings, {point.value} is none"
+            f"environment {point.name!r} ({point.value}) must name a dataclass of settings, "
+            f"got {schema!r}; mend or uninstall its package"
         )
     return schema
 

@@ -24,7 +24,7 @@ from omegaconf import MISSING
 from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError, TaskDataError
 from astuner_gym.judge import FunctionJudge, Judge, JudgeFunction
-from astuner_gym.task import JsonlTasks, Task
+from astuner_gym.task import JsonlTasks, Task, TaskSource, hold_out
 from astuner_gym.workflow import Models, Workflow, WorkflowResult
 
 WorkflowFunction: TypeAlias = Callable[[Task, Models], Awaitable[WorkflowResult]]
@@ -48,7 +48,7 @@ class CustomTasksConfig:
     path: str | None = None
     """JSONL file of tasks: one object with at least one field a line. It must be set."""
     eval_path: str | None = None
-    """JSONL file of held-out tasks; null evaluates nothing."""
+    """JSONL file of held-out tasks; null holds out the last tenth of ``path``."""
 
     def __post_init__(self) -> None:
         # Absolute, so that a run resumed from another folder finds the same files.
@@ -81,15 +81,21 @@ class CustomEnvConfig:
             SettingError: A name cannot be loaded from its file.
             TaskDataError: Task data is absent or malformed.
         """
-        train, held_out = self.tasks.path, self.tasks.eval_path
-        assert train is not None  # refused when the settings were made
+        train, held_out = self._tasks()
         return Environment(
             name="custom",
             workflow=load_workflow("env.workflow", self.workflow),
             judge=load_judge("env.judge", self.judge),
-            train_tasks=_load_tasks(train),
-            eval_tasks={} if held_out is None else {"eval": _load_tasks(held_out)},
+            train_tasks=train,
+            eval_tasks={"eval": held_out},
         )
+
+    def _tasks(self) -> tuple[TaskSource, TaskSource]:
+        assert self.tasks.path is not None  # refused when the settings were made
+        source = _load_tasks(self.tasks.path)
+        if self.tasks.eval_path is None:
+            return hold_out(source)
+        return source, _load_tasks(self.tasks.eval_path)
 
 
 def load_workflow(key: str, reference: str) -> Workflow:

@@ -39,12 +39,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def with_run(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with ``run=<folder>``, short here, written as the setting that it is."""
-    short = "run="
-    return [
-        f"run.resume={argument.removeprefix(short)}" if argument.startswith(short) else argument
-        for argument in arguments
-    ]
+    """Return the arguments with ``run=<folder>`` written as the settings that it stands for.
+
+    The run's own ``run.dir`` is not taken over: what is written now does not go into that folder.
+    """
+    written: list[str] = []
+    for argument in arguments:
+        name, equals, folder = argument.partition("=")
+        if name == "run" and equals:
+            written = [f"run.resume={folder}", "run.dir=null", *written]
+        else:
+            written.append(argument)
+    return written
 
 
 def of_trained_run(config: ExperimentConfig) -> ExperimentConfig:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from astuner_gym.chat.messages import ChatCall, ChatReply, ChatRole
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
+from astuner_gym.episode import run_workflow
 from astuner_gym.errors import AstunerError
 from astuner_gym.task import Task
 from astuner_rl.assembly import OpenPolicy, build_environment, open_policy
@@ -34,38 +35,43 @@ def play(config: ExperimentConfig) -> None:
     """Read tasks from standard input and print what the agents do with them, greedily.
 
     Raises:
-        UnusableInputError: There is no such run or environment.
+        UnusableInputError: There is no such run or environment, or nobody to ask.
     """
     logging.getLogger("as").setLevel(logging.ERROR)
     config = of_trained_run(config)
-    asyncio.run(_play(config, build_environment(config)))
-
-
-async def _play(config: ExperimentConfig, environment: Environment) -> None:
-    opened = open_policy(config, environment)
+    environment = build_environment(config)
     pattern = environment.train_tasks[0].record
     field = next((name for name, value in pattern.items() if isinstance(value, str)), "task")
-    try:
-        await opened.check()
-        number = 0
-        while (line := await asyncio.to_thread(_read_line, field)) is not None:
-            task = Task(id=f"typed-{number}", record={**pattern, field: line})
-            await _answer(config, environment, opened, task, number=number)
-            number += 1
-    finally:
-        await opened.close()
+    opened = open_policy(config, environment)
+    # The loop runs only while an agent is at work: at the prompt, Ctrl-C ends the program at once.
+    with asyncio.Runner() as loop:
+        try:
+            loop.run(_check(opened))
+            for number, line in enumerate(_lines(field)):
+                task = Task(id=f"typed-{number}", record={**pattern, field: line})
+                loop.run(_answer(config, environment, opened, task, number=number))
+        finally:
+            loop.run(_close(opened))
 
 
-def _read_line(field: str) -> str | None:
-    """Return the next line that says something; None at the end of the input."""
+async def _check(opened: OpenPolicy) -> None:
+    await opened.check()
+
+
+async def _close(opened: OpenPolicy) -> None:
+    await opened.close()
+
+
+def _lines(field: str) -> Iterator[str]:
+    """Yield the lines of standard input that say something."""
     while True:
         print(f"{field}> ", end="", flush=True)
         line = sys.stdin.readline()
         if not line:
             print()
-            return None
+            return
         if line.strip():
-            return line.strip()
+            yield line.strip()
 
 
 async def _answer(
@@ -81,13 +87,11 @@ async def _answer(
         params=replace(config.rollout.params, temperature=0.0),
         max_calls=config.rollout.max_calls,
     )
-    models = EpisodeModels(_PrintingResponder(responder))
     try:
-        await environment.workflow.run(task, models)
+        await run_workflow(environment.workflow, task, EpisodeModels(_PrintingResponder(responder)))
     except AstunerError as error:
-        print(f"  {error}")
+        print(f"  failed: {str(error)!r}")
     finally:
-        models.close()
         responder.release()
 
 
@@ -102,14 +106,14 @@ class _PrintingResponder:
         for message in reversed(call.messages):
             if message.role is not ChatRole.TOOL:
                 break
-            print(f"  {message.name} → {message.text!r}")
+            print(f"  {message.name!r} → {message.text!r}")
         reply = await self._inner.respond(call)
         if reply.thinking:
             print(f"  {call.agent} thinks: {reply.thinking!r}")
         if reply.text:
             print(f"  {call.agent}: {reply.text!r}")
         for tool_call in reply.tool_calls:
-            print(f"  {call.agent} calls {tool_call.name} {tool_call.arguments!r}")
+            print(f"  {call.agent} calls {tool_call.name!r} {tool_call.arguments!r}")
         return reply
 
 

@@ -5,6 +5,7 @@ Hydra's own messages name neither where an option or a key is misspelt, and show
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -67,10 +68,10 @@ def refusal(error: Exception, *, known: Sequence[str]) -> SettingError:
         case MissingMandatoryValue():
             return SettingError(f"{key} must be set; give {key}=<value>")
         case ValidationError() if is_dataclass(error.object_type):
-            kinds = {field.name: field.type for field in fields(error.object_type)}
-            return SettingError(
-                f"{key} must be of type {kinds[error.key]}, got {error.value!r}: {reason}"
-            )
+            kind = {field.name: field.type for field in fields(error.object_type)}[error.key]
+            # A string where its module postpones the evaluation of annotations.
+            shown = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+            return SettingError(f"{key} must be of type {shown}, got {error.value!r}: {reason}")
         case _:
             return SettingError(f"{key}: {reason}")
 

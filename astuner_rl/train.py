@@ -9,7 +9,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -38,6 +39,7 @@ from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
 from astuner_rl.config import DebugBackboneConfig, ExperimentConfig
+from astuner_rl.errors import RunAbortedError
 from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
 from astuner_rl.rendering.renderer import ChatRenderer
@@ -112,8 +114,7 @@ def train(config: ExperimentConfig) -> None:
     prepare = _imitation if isinstance(config.algo, SupervisedConfig) else _reward
     learner, make_backbone = prepare(config, environment, pretrained, renderer)
     folder = _open_folder(config)
-    with folder.lock():
-        write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
+    with folder.lock(), _failures_of_files(folder):
         checkpoints = RunCheckpoints(
             folder=folder.checkpoints,
             pretrained=pretrained,
@@ -123,6 +124,8 @@ def train(config: ExperimentConfig) -> None:
             config_hash=_config_hash(config),
         )
         state = checkpoints.restore()
+        # Only now: settings with which the run cannot go on must not replace its own.
+        write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
         folder.rewind(last_step=state.step if checkpoints.any_saved() else -1)
         try:
             # The sampler copies the weights, so it is made after they were restored.
@@ -146,9 +149,31 @@ def train(config: ExperimentConfig) -> None:
             print(f"go on with run.resume={folder.path}", file=sys.stderr)
             raise
         finally:
-            write_report(folder, decode=renderer.codec.decode_each)
+            reported = _report(folder, renderer)
     print(f"run: {folder.path}")
-    print(f"report: {folder.report}")
+    if reported:
+        print(f"report: {folder.report}")
+
+
+@contextmanager
+def _failures_of_files(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # what users and servers raise has been named before it gets here
+        raise RunAbortedError(
+            f"{folder.path}: a run must be able to read and write its files, {error}; what it kept "
+            f"before is whole: mend the cause and go on with run.resume={folder.path}"
+        ) from error
+
+
+def _report(folder: RunFolder, renderer: ChatRenderer) -> bool:
+    """Write the run's report and return whether that went well."""
+    try:
+        write_report(folder, decode=renderer.codec.decode_each)
+    except Exception as error:  # whatever it is, it must not hide how the run itself ended
+        print(f"warning: {folder.report} could not be written: {error!r}", file=sys.stderr)
+        return False
+    return True
 
 
 def _run(
@@ -172,7 +197,7 @@ def _run(
         mode=LoggerMode(config.logger.mode),
         project=config.logger.project,
         config=dataclasses.asdict(config),
-        group=None,
+        group=config.logger.group,
     )
     failed = True
     try:

@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m benchmarks.<name> [--quick]``; the last line printed is one JSON object."""
+"""Benchmarks, run as ``python -m benchmarks.<name> [--quick]``; the last line is JSON."""

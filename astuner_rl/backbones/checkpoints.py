@@ -79,15 +79,21 @@ class RunCheckpoints:
         A run that ended before its first checkpoint starts again.
 
         Raises:
-            UnusableInputError: Other versions of the packages wrote it, so that it cannot be gone
-                on with bit for bit.
-            CheckpointError: It is of other settings, or cannot be read.
+            UnusableInputError: It is of other settings or other versions of the packages, so that
+                it cannot be gone on with bit for bit.
+            CheckpointError: It cannot be read.
         """
         clean_checkpoints(self.folder)
         path = latest_checkpoint(self.folder)
         if path is None:
             return LoopState(step=0, exact=True)
-        checkpoint = load_checkpoint(path, config_hash=self.config_hash)
+        checkpoint = load_checkpoint(path)
+        if checkpoint.meta.config_hash != self.config_hash:
+            raise UnusableInputError(
+                f"{path}: a run resumes with its own env, algo, model, judge, seed, rollout, "
+                "train.groups, train.group_size and sampler.context_length, got others; leave "
+                f"them out, or start a new run with model=hf model.path={checkpoint.model}"
+            )
         installed = {name: version(name) for name in VERSIONED}
         if dict(checkpoint.meta.versions) != installed:
             raise UnusableInputError(

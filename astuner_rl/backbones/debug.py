@@ -72,7 +72,7 @@ class DebugBackbone:
         for record in episode.calls:
             self._print_call(record, episode)
         rewards = ", ".join(f"{agent} {reward:g}" for agent, reward in episode.rewards.items())
-        self.write(f"{episode.status} {episode.reason}".rstrip())
+        self.write(f"{episode.status}: {episode.reason!r}" if episode.reason else episode.status)
         self.write(f"rewards: {rewards or 'none'}")
 
     def _print_call(self, record: CallRecord, episode: Episode) -> None:
@@ -109,5 +109,5 @@ def _shown(message: ChatMessage | ChatReply) -> str:
     parts = [repr(message.text)] if message.text else []
     if message.thinking:
         parts.insert(0, f"(thinks {message.thinking!r})")
-    parts += [f"{call.name}({call.arguments!r})" for call in message.tool_calls]
+    parts += [f"{call.name!r}({call.arguments!r})" for call in message.tool_calls]
     return " ".join(parts)

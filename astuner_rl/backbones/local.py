@@ -32,6 +32,15 @@ class LoopState:
     exact: bool
     """False once something happened that a second run of the same seed need not repeat."""
 
+    def having_seen(self, episodes: Mapping[str, Sequence[Episode]]) -> LoopState:
+        """Return the state, not exact if a wall-clock deadline fired in one of the episodes."""
+        fired = any(
+            episode.reason.startswith(DEADLINE_REASON)
+            for played in episodes.values()
+            for episode in played
+        )
+        return replace(self, exact=self.exact and not fired)
+
 
 class Recorder(Protocol):
     """Keeps what a step produced; when ``record`` returns, it is on the disk."""
@@ -80,6 +89,7 @@ class LocalBackbone:
         if state.step == 0:
             LOG.debug("phase evaluate 0")
             metrics, episodes = await self.evaluator.figures(step=0)
+            state = state.having_seen(episodes)
             self.recorder.record(0, metrics | {"run/exact": state.exact}, episodes)
             self.checkpoints.save(state)
         while state.step < self.train.steps:
@@ -109,12 +119,10 @@ class LocalBackbone:
         report = self.learner.update(data.agent_episodes)
         await self.sampler.load_weights(self.learner.weights(), version=report.updates)
         learned = time.perf_counter()
-        fired = any(episode.reason.startswith(DEADLINE_REASON) for episode in episodes)
-        state = replace(state, step=state.step + 1, exact=state.exact and not fired)
+        state = replace(state, step=state.step + 1)
         metrics: dict[str, float | int | bool] = {
             **rollout_metrics(groups, data),
             **report.metrics,
-            "run/exact": state.exact,
             "time/rollout_s": collected - started,
             "time/learn_s": learned - collected,
             "time/step_s": learned - started,
@@ -125,8 +133,9 @@ class LocalBackbone:
             scores, evaluated = await self.evaluator.figures(step=state.step)
             metrics |= scores
             logged |= evaluated
+        state = state.having_seen(logged)
         LOG.debug("phase record %d", state.step)
-        self.recorder.record(state.step, metrics, logged)
+        self.recorder.record(state.step, metrics | {"run/exact": state.exact}, logged)
         if state.step % self.checkpoint.every == 0 or state.step == self.train.steps:
             LOG.debug("phase checkpoint %d", state.step)
             self.checkpoints.save(state)

@@ -53,10 +53,13 @@ def _reward_metrics(data: TrainingData) -> dict[str, float]:
 
 
 def failure_reasons(episodes: Sequence[Episode], *, at_most: int = 3) -> str:
-    """Return the commonest reasons of failed episodes, as text for an error message."""
+    """Return the commonest reasons of failed episodes, as text for an error message.
+
+    Reasons that differ in nothing but the task count as one.
+    """
     counts: defaultdict[str, int] = defaultdict(int)
     for episode in episodes:
         if episode.status is EpisodeStatus.FAILED:
-            counts[episode.reason] += 1
+            counts[episode.reason.replace(f"task {episode.task_id}", "a task")] += 1
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return "; ".join(f"{count} x {reason}" for reason, count in ranked[:at_most])

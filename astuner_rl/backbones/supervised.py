@@ -46,6 +46,7 @@ class SupervisedBackbone:
         batches = self._batches()
         if state.step == 0:
             metrics, episodes = await self.evaluator.figures(step=0)
+            state = state.having_seen(episodes)
             self.recorder.record(0, metrics | {"run/exact": state.exact}, episodes)
             self.checkpoints.save(state)
         while state.step < self.steps:
@@ -63,7 +64,6 @@ class SupervisedBackbone:
             "policy/grad_norm": report.grad_norm,
             "tokens/trained": report.target_tokens,
             "tokens/forward": report.fed_tokens,
-            "run/exact": state.exact,
             "time/learn_s": learned - started,
             "time/step_s": learned - started,
         }
@@ -72,7 +72,8 @@ class SupervisedBackbone:
             await self.sampler.load_weights(self.learner.weights(), version=state.step)
             scores, episodes = await self.evaluator.figures(step=state.step)
             metrics |= scores
-        self.recorder.record(state.step, metrics, episodes)
+        state = state.having_seen(episodes)
+        self.recorder.record(state.step, metrics | {"run/exact": state.exact}, episodes)
         if state.step % self.checkpoint.every == 0 or state.step == self.steps:
             self.checkpoints.save(state)
         return state

@@ -107,15 +107,14 @@ def save_checkpoint(
     return folder / name
 
 
-def load_checkpoint(path: Path, *, config_hash: str | None = None) -> Checkpoint:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, verifying every byte.
 
     Args:
         path: A folder that :func:`save_checkpoint` returned.
-        config_hash: Where given, the configuration that the checkpoint must be of.
 
     Raises:
-        CheckpointError: It is absent, torn or altered, or of another configuration.
+        CheckpointError: It is absent, torn or altered.
     """
     defect = _defect(path)
     if defect:
@@ -129,12 +128,6 @@ def load_checkpoint(path: Path, *, config_hash: str | None = None) -> Checkpoint
         raise CheckpointError(
             f"{path}: a checkpoint must be readable by these versions: {error}"
         ) from error
-    if config_hash is not None and meta.config_hash != config_hash:
-        raise CheckpointError(
-            f"{path}: a run resumes with its own configuration; the checkpoint is of "
-            f"{meta.config_hash}, this run of {config_hash}: start a new run from "
-            f"model.path={path / _MODEL} instead"
-        )
     return Checkpoint(model=path / _MODEL, state=state, meta=meta)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from astuner_gym.errors import UnusableInputError
 
@@ -33,7 +36,8 @@ class Pretrained:
 
     def save(self, folder: Path) -> None:
         """Write a Hugging Face folder that ``transformers`` and vLLM load."""
-        self.model.save_pretrained(folder)
+        with _without_progress_bars():
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
@@ -47,7 +51,8 @@ def load_pretrained(path: str) -> Pretrained:
         UnusableInputError: It cannot be loaded, or its tokenizer has no chat template.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        with _without_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UnusableInputError(
@@ -65,3 +70,15 @@ def load_pretrained(path: str) -> Pretrained:
             "tokens; use an instruction-tuned model"
         )
     return Pretrained(model, tokenizer)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Keep a run's standard error to its own lines; what the user had set comes back."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

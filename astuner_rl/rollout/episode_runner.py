@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from astuner_gym.environment import Environment
-from astuner_gym.episode import run_episode
+from astuner_gym.episode import judge_result, run_episode
 from astuner_gym.errors import JudgeError, WorkflowError
 from astuner_gym.judge import Score
 from astuner_gym.task import Task
@@ -92,7 +92,7 @@ class EpisodeRunner:
                 raise  # not even the first prompt fits: there is nothing to judge or to learn from
             # The episode used up its budget of calls or of context: it is judged as it stands.
             result = WorkflowResult(output=None, truncated=True)
-            return result, await self.environment.judge.score(task, result)
+            return result, await judge_result(self.environment.judge, task, result)
         return outcome.result, outcome.score
 
     @staticmethod

@@ -13,7 +13,7 @@ from astuner_rl.errors import SamplerError
 
 if TYPE_CHECKING:
     from astuner_rl.samplers.batching import ContinuousBatcher, Request
-    from astuner_rl.types import Completion
+    from astuner_rl.types import Completion, EpisodeKey
 
 
 class Engine:
@@ -61,10 +61,11 @@ class Engine:
             if self._futures.pop(request, None) is not None:
                 self._batcher.cancel(request)
 
-        with self._changed:
-            if self._failure is not None or self._closing:
-                return
-        self._command(cancel)
+        self._command_if_alive(cancel)
+
+    def release(self, episode: EpisodeKey) -> None:
+        """Let the cached tokens of an episode go first when room is needed."""
+        self._command_if_alive(lambda: self._batcher.release(episode))
 
     def call(self, action: Callable[[ContinuousBatcher], None]) -> Future[None]:
         """Run an action on the batcher between two steps; what it raises goes to the future."""
@@ -99,7 +100,17 @@ class Engine:
             self._commands.append(command)
             self._changed.notify()
 
+    def _command_if_alive(self, command: Callable[[], None]) -> None:
+        """Command what is needless once the engine has ended."""
+        with self._changed:
+            if self._failure is None and not self._closing:
+                self._commands.append(command)
+                self._changed.notify()
+
     def _run(self) -> None:
+        # Asked for first, since the first question in a thread sets its number to the default that
+        # others choose, and would undo what was set here before.
+        torch.get_num_threads()
         torch.set_num_threads(self._threads)
         self._started.set()
         try:
@@ -131,7 +142,7 @@ class Engine:
         with self._changed:
             self._failure = failure
             commands, self._commands = self._commands, []
-        # They only register futures now, to be failed below; none steps the batcher any more.
+        # What they add is failed below with the rest, as the batcher is not stepped any more.
         for command in commands:
             command()
         for future in self._futures.values():

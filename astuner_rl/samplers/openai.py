@@ -1,16 +1,17 @@
 """Agents answered by a server that speaks OpenAI's chat protocol: to evaluate, debug and record.
 
-Such a server takes messages and returns text, so its calls hold no tokens and train nothing.
+Such a server takes messages and returns text, so its calls hold no tokens and train nothing. What
+it returns is untrusted: it is checked before anything relies on it.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from openai import APIError, AsyncOpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionMessage
+from pydantic import BaseModel, Field, ValidationError
 
 from astuner_gym.chat.messages import ChatCall, ChatReply, ToolCall
 from astuner_gym.chat.openai_format import message_to_openai
@@ -18,6 +19,52 @@ from astuner_gym.chat.parsers import split_thinking
 from astuner_gym.errors import SettingError
 from astuner_rl.errors import CallBudgetError, SamplerError
 from astuner_rl.types import CallRecord, Completion, EpisodeKey, FinishReason, SamplingParams
+
+_NO_KEY = "none"
+_CHECK_S = 10.0
+"""Seconds that a server may take to list its models."""
+
+
+class _Function(BaseModel):
+    name: str
+    arguments: str
+
+
+class _ToolCall(BaseModel):
+    function: _Function
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    reasoning_content: str | None = None
+    """Thinking, where the server has separated it from the text."""
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Answer(BaseModel):
+    """The part of a chat completion that is read here."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+
+class _ModelList(BaseModel):
+    """The part of a list of models by which a server that speaks the protocol is known."""
+
+    data: list[dict[str, Any]]
+
+
+_Ask: TypeAlias = Callable[[dict[str, Any]], Awaitable[_Answer]]
 
 
 class EndpointPolicy:
@@ -37,42 +84,55 @@ class EndpointPolicy:
         self._model = model
         self._client = AsyncOpenAI(
             base_url=base_url,
-            api_key=os.environ.get(api_key_env) or "none",
+            api_key=os.environ.get(api_key_env) or _NO_KEY,
             timeout=timeout_s,
             max_retries=2,
         )
 
     def open(self, key: EpisodeKey, *, params: SamplingParams, max_calls: int) -> EndpointResponder:
         """Return the responder of one episode."""
-        return EndpointResponder(self._client, self._model, params=params, max_calls=max_calls)
+        return EndpointResponder(self._ask, params=params, max_calls=max_calls)
 
     async def check(self) -> None:
         """Ask the server for its models, so that a wrong address is found before a run starts.
 
         Raises:
-            SettingError: It does not answer, or refuses.
+            SettingError: It does not answer, refuses, or is no such server.
         """
+        client = self._client.with_options(timeout=_CHECK_S, max_retries=0)
         try:
-            await self._client.with_options(timeout=10.0, max_retries=0).models.list()
-        except APIError as error:
+            response = await client.models.with_raw_response.list()
+            _ModelList.model_validate_json(response.content)
+        except (APIError, ValidationError) as error:
             raise SettingError(
-                f"sampler.base_url must be the address of a server that answers, got "
-                f"{self._client.base_url}: {error}"
+                f"sampler.base_url must be the address of an API that lists its models, got "
+                f"{self._client.base_url}: {self._without_key(error)}"
             ) from error
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
+    async def _ask(self, request: dict[str, Any]) -> _Answer:
+        completions = self._client.chat.completions.with_raw_response
+        try:
+            response = await completions.create(model=self._model, **request)
+            # The client would pass on whatever JSON the server sends.
+            return _Answer.model_validate_json(response.content)
+        except (APIError, ValidationError) as error:
+            raise SamplerError(f"the endpoint failed: {self._without_key(error)}") from error
+
+    def _without_key(self, error: Exception) -> str:
+        """Return what an error says; a server that refuses a key may repeat it."""
+        text, key = str(error), self._client.api_key
+        return text if key == _NO_KEY else text.replace(key, "[redacted]")
+
 
 class EndpointResponder:
     """Answers one episode's calls over the network; see ``tracking.tracker.TrackedResponder``."""
 
-    def __init__(
-        self, client: AsyncOpenAI, model: str, *, params: SamplingParams, max_calls: int
-    ) -> None:
-        self._client = client
-        self._model = model
+    def __init__(self, ask: _Ask, *, params: SamplingParams, max_calls: int) -> None:
+        self._ask = ask
         self._params = params
         self._max_calls = max_calls
         self._asked = 0
@@ -83,7 +143,7 @@ class EndpointResponder:
 
         Raises:
             CallBudgetError: The episode has used up ``max_calls``.
-            SamplerError: The server did not answer, or refused.
+            SamplerError: The server did not answer, refused, or answered something else.
         """
         if self._asked >= self._max_calls:
             raise CallBudgetError(
@@ -92,27 +152,15 @@ class EndpointResponder:
             )
         self._asked += 1
         request: dict[str, Any] = {
-            "model": self._model,
             "messages": [message_to_openai(message) for message in call.messages],
             "temperature": self._params.temperature,
             "max_tokens": self._params.max_tokens,
         }
         if call.tools:
             request["tools"] = list(call.tools)
-        try:
-            response = cast(ChatCompletion, await self._client.chat.completions.create(**request))
-        except APIError as error:
-            raise SamplerError(f"the endpoint failed: {error}") from error
-        if not response.choices:
-            raise SamplerError("the endpoint must return a choice, got none")
-        choice = response.choices[0]
-        reply = _reply(choice.message)
-        if response.usage is not None:
-            reply = replace(
-                reply,
-                prompt_tokens=response.usage.prompt_tokens,
-                completion_tokens=response.usage.completion_tokens,
-            )
+        answer = await self._ask(request)
+        choice = answer.choices[0]
+        reply = _reply(choice.message, answer.usage or _Usage())
         finish = FinishReason.LENGTH if choice.finish_reason == "length" else FinishReason.STOP
         self._records.append(
             CallRecord(
@@ -137,14 +185,15 @@ class EndpointResponder:
         """Nothing is held."""
 
 
-def _reply(message: ChatCompletionMessage) -> ChatReply:
+def _reply(message: _Message, usage: _Usage) -> ChatReply:
     thinking, text = split_thinking(message.content or "")
     return ChatReply(
         text=text,
-        thinking=thinking,
+        thinking=message.reasoning_content or thinking,
         tool_calls=tuple(
             ToolCall(name=call.function.name, arguments=call.function.arguments)
             for call in message.tool_calls or ()
-            if call.type == "function"
         ),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
     )

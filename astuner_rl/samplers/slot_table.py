@@ -60,7 +60,7 @@ class SlotTable:
         """[S] leading tokens whose keys and values are stored."""
         self._promised: NDArray[np.int64] = np.zeros(slots, np.int64)
         """[S] leading tokens whose keys and values are stored or will be when prefill is done."""
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))
+        self._free = set(range(slots))
         self._idle: OrderedDict[int, Session] = OrderedDict()
         self._sessions: dict[Session, int] = {}
 
@@ -100,7 +100,7 @@ class SlotTable:
         """End the request in a slot; its contents stay as the session's, if it has no other."""
         self._promised[slot] = self.cached[slot]
         if session in self._sessions:
-            self._free[slot] = None
+            self._free.add(slot)
         else:
             self._sessions[session] = slot
             self._idle[slot] = session
@@ -110,13 +110,13 @@ class SlotTable:
         for slot, session in list(self._idle.items()):
             if session.episode == episode:
                 del self._idle[slot], self._sessions[session]
-                self._free[slot] = None
+                self._free.add(slot)
 
     def clear(self) -> None:
         """Forget every slot's contents; none may be busy."""
         for slot, session in self._idle.items():
             del self._sessions[session]
-            self._free[slot] = None
+            self._free.add(slot)
         self._idle.clear()
         self.cached[:] = 0
         self._promised[:] = 0
@@ -130,12 +130,14 @@ class SlotTable:
     def _target(self, own: int | None) -> int:
         if own is not None:
             return own
-        return next(iter(self._free)) if self._free else next(iter(self._idle))
+        # The lowest, so that memory is used again and busy slots are neighbours, which are read
+        # without a copy.
+        return min(self._free) if self._free else next(iter(self._idle))
 
     def _take(self, slot: int, prompt: NDArray[np.int64], *, reused: int, source: int) -> Placement:
         session = self._idle.pop(slot, None)
         if session is None:
-            del self._free[slot]
+            self._free.remove(slot)
         else:
             del self._sessions[session]
         self.token_ids[slot, : len(prompt)] = prompt

@@ -154,7 +154,7 @@ class TransformersSampler:
 
     def release(self, episode: EpisodeKey) -> None:
         """Let the cached tokens of an episode go first when room is needed."""
-        self._engine.call(lambda batcher: batcher.release(episode))
+        self._engine.release(episode)
 
     async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
         """Copy weights into the sampler's own model and drop everything cached.

@@ -350,3 +350,43 @@ def test_the_console_command_names_its_commands(
     assert cli.main() == status
     output = capsys.readouterr()
     assert said in (output.err if status else output.out)
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, module: str) -> None:
+    """Put a package on the import path that announces the environment ``mine``."""
+    (folder / "my_package.py").write_text(module, encoding="utf-8")
+    announced = folder / "my_package-1.0.dist-info"
+    announced.mkdir()
+    (announced / "METADATA").write_text("Name: my-package\nVersion: 1.0\n", encoding="utf-8")
+    (announced / "entry_points.txt").write_text(
+        "[astuner.envs]\nmine = my_package:MyConfig\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+
+
+def test_an_installed_package_adds_an_environment_with_its_own_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "from dataclasses import dataclass\n@dataclass\nclass MyConfig:\n    size: int = 3\n"
+    install(tmp_path, monkeypatch, module=module)
+    config = compose_experiment(["env=mine", "env.size=5"])
+    assert config.env.size == 5
+    assert config.choices["env"] == "mine"
+    with pytest.raises(SettingError, match=r"env\.size must be of type int, got 'big'"):
+        compose_experiment(["env=mine", "env.size=big"])
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("import no_such_package\n", "cannot be imported: ModuleNotFoundError"),
+        ("MyConfig = 3\n", "must name a dataclass of settings"),
+    ],
+)
+def test_a_broken_package_is_named(
+    module: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, module=module)
+    message = refusal()
+    assert "'mine' (my_package:MyConfig)" in message and said in message

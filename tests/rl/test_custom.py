@@ -209,10 +209,15 @@ def test_tasks_have_whatever_fields_they_have(agent_file: Path, tmp_path: Path) 
     assert output(environment.workflow) == "hello Ada"
 
 
-def test_without_held_out_tasks_nothing_is_evaluated(agent_file: Path, tmp_path: Path) -> None:
+def test_without_a_file_of_held_out_tasks_the_last_tenth_is_held_out(
+    agent_file: Path, tmp_path: Path
+) -> None:
     tasks = tmp_path / "tasks.jsonl"
-    tasks.write_text('{"name": "Ada"}\n', encoding="utf-8")
-    assert settings(agent_file, tasks).build().eval_tasks == {}
+    tasks.write_text("".join(f'{{"name": "{i}"}}\n' for i in range(20)), encoding="utf-8")
+    environment = settings(agent_file, tasks).build()
+    assert len(environment.train_tasks) == 18
+    held_out = environment.eval_tasks["eval"]
+    assert [held_out[index].text("name") for index in range(len(held_out))] == ["18", "19"]
 
 
 def test_a_task_without_fields_is_refused(agent_file: Path, tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ class TinyConfig:
     layers: int = 3
     """Number of layers."""
     vocab_size: int = 2048
-    """Tokens at most; every byte and every number below 1000 take 1257 of them."""
-    demonstrations: int = 15_000
+    """Tokens at most; every byte and every number below 1000 take 1254 of them."""
+    demonstrations: int = 12_000
     """How many demonstrations the warm start imitates; fewer if the environment has fewer."""
     passes: int = 2
     """How often it sees each."""
-    held_out: int = 300
+    held_out: int = 200
     """How many held-out demonstrations it is measured on."""
     batch_tokens: int = 2048
     """Tokens, padding included, of one optimizer step."""

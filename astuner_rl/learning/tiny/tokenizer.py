@@ -105,8 +105,8 @@ def train_tokenizer(
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise SettingError(
-            f"vocab_size must be >= {SMALLEST_VOCABULARY} to hold every byte, number and mark, "
-            f"got {vocab_size}; set it to {SMALLEST_VOCABULARY} or more"
+            f"model.vocab_size must be >= {SMALLEST_VOCABULARY} to hold every byte, number and "
+            f"mark, got {vocab_size}; set it to {SMALLEST_VOCABULARY} or more"
         )
     backend = _backend(BPE())
     template = ChatTemplate(_wrapped(backend))

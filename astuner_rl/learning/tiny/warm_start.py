@@ -24,13 +24,13 @@ from astuner_rl.learning.supervised import SupervisedExample, length_grouped_bat
 from astuner_rl.learning.tiny.solve_rate import solve_rate
 from astuner_rl.learning.tiny.targets import read_targets
 
-ADAMW_LR = 3e-3
-MUON_LR = 0.02
+ADAMW_LR = 4e-3
+MUON_LR = 0.03
 WEIGHT_DECAY = 0.1
 MAX_GRAD_NORM = 1.0
 RISE = 0.05
 """Share of the steps over which the learning rate rises."""
-EVALUATIONS = 12
+EVALUATIONS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

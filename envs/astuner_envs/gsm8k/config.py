@@ -34,6 +34,8 @@ class Gsm8kTasksConfig:
     """Seed of the generator."""
 
     def __post_init__(self) -> None:
+        # Absolute, so that a run resumed from another folder finds the same files.
+        self.path, self.eval_path = _absolute(self.path), _absolute(self.eval_path)
         if self.source not in SOURCES:
             raise SettingError(f"env.tasks.source must be one of {SOURCES}, got {self.source!r}")
         if self.eval_path is not None and self.path is None:
@@ -116,3 +118,7 @@ class Gsm8kConfig:
         return generated[Split.TRAIN], {
             split.value: generated[split] for split in (Split.HELDOUT, Split.UNSEEN)
         }
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())

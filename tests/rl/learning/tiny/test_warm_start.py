@@ -47,16 +47,16 @@ def run(policy: Qwen3ForCausalLM, *, passes: int, limit_s: float) -> list[Evalua
 
 
 def test_demonstrations_are_learnt() -> None:
-    evaluations = run(model(), passes=60, limit_s=600)
-    assert evaluations[-1].step == 60
-    assert evaluations[-1].tokens == 60 * 27
+    evaluations = run(model(), passes=150, limit_s=600)
+    assert evaluations[-1].step == 150
+    assert evaluations[-1].tokens == 150 * 27
     assert evaluations[-1].greedy == 1.0
     assert evaluations[-1].sampled > 0.9
     assert evaluations[0].loss > evaluations[-1].loss
 
 
 def test_a_limit_that_the_pace_would_break_shortens_the_plan() -> None:
-    assert run(model(), passes=600, limit_s=0.0)[-1].step == 50
+    assert run(model(), passes=600, limit_s=0.0)[-1].step == 60
 
 
 def test_a_loss_that_is_no_number_ends_the_warm_start() -> None:
