@@ -1,1 +1,1 @@
-"""TBD."""
+"""Training: rendering, sampling, tracking, learning, and the commands that run them."""

@@ -97,7 +97,7 @@ class ScriptedSamplerConfig:
     """Fixed replies in place of a model: to try a workflow, never to train."""
 
     replies: list[str] = MISSING
-    """Text of each reply of an episode, in order; the last one is repeated."""
+    """Text of each reply of an episode, in order; after the last they begin again."""
 
     def __post_init__(self) -> None:
         if not self.replies:
@@ -134,7 +134,7 @@ class FunctionJudgeConfig:
 class LoggerConfig:
     """Weights & Biases, beside the run folder's own ``metrics.jsonl``."""
 
-    mode: str = LoggerMode.DISABLED.value
+    mode: str = LoggerMode.OFFLINE.value
     """``offline`` keeps its files in the run folder, ``online`` sends them, or ``disabled``."""
     project: str = "astuner"
     """Project that the run is filed under."""

@@ -126,7 +126,8 @@ def train(config: ExperimentConfig) -> None:
         state = checkpoints.restore()
         # Only now: settings with which the run cannot go on must not replace its own.
         write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
-        folder.rewind(last_step=state.step if checkpoints.any_saved() else -1)
+        # A run that goes on from step 0 measures its first policy once more.
+        folder.rewind(last_step=state.step if state.step > 0 else -1)
         try:
             # The sampler copies the weights, so it is made after they were restored.
             sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=state.step)

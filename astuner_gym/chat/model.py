@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from agentscope.credential import CredentialBase
@@ -12,9 +13,10 @@ from agentscope.model import ChatModelBase, ChatResponse, ChatUsage
 from agentscope.tool import ToolChoice
 
 from astuner_gym.chat.formatter import ExtendingFormatter
-from astuner_gym.chat.messages import ChatCall, ChatReply, Responder
+from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, Responder
 from astuner_gym.chat.openai_format import message_from_openai
 from astuner_gym.errors import EpisodeClosedError, WorkflowError
+from astuner_gym.task import JsonValue
 
 DEFAULT_CONTEXT_SIZE = 32768
 """Tokens; AgentScope compresses an agent's context when its own estimate nears this."""
@@ -65,6 +67,7 @@ class AgentChatModel(ChatModelBase):
         self.formatter = formatter or ExtendingFormatter(agent=agent)
         self._responder = responder
         self._calls = 0
+        self._last: ChatCall | None = None
 
     async def _call_api(
         self,
@@ -81,10 +84,32 @@ class AgentChatModel(ChatModelBase):
         else:
             formatted = await self.formatter.format(messages)
             prompt = tuple(message_from_openai(message) for message in formatted)
+        offered: tuple[Mapping[str, JsonValue], ...] = tuple(tools or ())
+        last = self._last
+        if last is not None:
+            prompt = _with_shared_start(prompt, last.messages)
+            offered = last.tools if offered == last.tools else offered
         call = ChatCall(
-            agent=self.agent, role=self.role, index=index, messages=prompt, tools=tuple(tools or ())
+            agent=self.agent, role=self.role, index=index, messages=prompt, tools=offered
         )
+        self._last = call
         return _response(await self._responder.respond(call), prefix=f"{self.agent}-{index}")
+
+
+def _with_shared_start(
+    prompt: tuple[ChatMessage, ...], earlier: tuple[ChatMessage, ...]
+) -> tuple[ChatMessage, ...]:
+    """Return ``prompt``, holding the messages of ``earlier`` themselves as far as it begins alike.
+
+    A log of n calls then holds O(n) messages instead of O(n²), and comparing two of its prompts
+    costs no look into the messages.
+    """
+    same = 0
+    for new, old in zip(prompt, earlier, strict=False):
+        if new != old:
+            break
+        same += 1
+    return earlier[:same] + prompt[same:]
 
 
 def _response(reply: ChatReply, *, prefix: str) -> ChatResponse:

@@ -1,1 +1,1 @@
-"""TBD."""
+"""Who runs what, where: the training loops over rollouts and learners."""

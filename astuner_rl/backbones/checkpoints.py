@@ -69,10 +69,6 @@ class RunCheckpoints:
         )
         keep_newest(self.folder, count=self.keep)
 
-    def any_saved(self) -> bool:
-        """Return whether there is a whole checkpoint to go on from."""
-        return latest_checkpoint(self.folder) is not None
-
     def restore(self) -> LoopState:
         """Load the last whole checkpoint into the learner and drop what came after it.
 

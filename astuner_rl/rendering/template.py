@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
@@ -161,13 +161,27 @@ def _without_lone_surrogates(text: str) -> str:
 
 def _environment() -> jinja2.Environment:
     """Return the environment for which chat templates are written; templates are untrusted."""
-    environment = ImmutableSandboxedEnvironment(
+    environment = _SandboxForDicts(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = TEMPLATE_DATE.strftime
     return environment
+
+
+_DICT_ATTRIBUTES: Final = frozenset(dir(dict))
+
+
+class _SandboxForDicts(ImmutableSandboxedEnvironment):
+    """The same sandbox, faster where a template reads a member of a dict as ``message.role``."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return what a template's ``obj.attribute`` is."""
+        # The sandbox asks for the attribute first, which raises an error for nearly every member.
+        if type(obj) is dict and attribute in obj and attribute not in _DICT_ATTRIBUTES:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
 
 
 class _GenerationBlock(Extension):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SLOT_ALIGNMENT = 64
 _VECTOR = 32
 """Numbers that an activation function on CPU takes at a time; a rest is rounded otherwise."""
+_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings in which a position's angle does not depend on the other tokens of a batch."""
 
@@ -68,7 +69,7 @@ class TransformersSampler:
     for bit: neither the requests beside it, nor their order, nor what is cached changes them.
 
     Args:
-        model: Is copied, not kept. Must have the standard transformer shape of those families.
+        model: Is copied, not kept.
         stop_token_ids: Each ends a completion, as its last token.
         pad_token_id: Fills up forward passes; any token of the vocabulary will do.
         config: Settings.
@@ -76,7 +77,7 @@ class TransformersSampler:
 
     Raises:
         SettingError: ``context_length`` exceeds the model's, a token is not in its vocabulary, or
-            its rotary embedding depends on the other sequences of a batch.
+            the model's type or rotary embedding is not supported.
     """
 
     def __init__(
@@ -199,6 +200,11 @@ class TransformersSampler:
 def _check(
     shape: PretrainedConfig, config: TransformersSamplerConfig, token_ids: Sequence[int]
 ) -> None:
+    if shape.model_type not in _MODEL_TYPES:
+        raise SettingError(
+            f"the model's type must be one of {', '.join(_MODEL_TYPES)}, got {shape.model_type}; "
+            "choose such a model, or another sampler"
+        )
     if config.context_length > shape.max_position_embeddings:
         raise SettingError(
             f"sampler.context_length must be <= the model's {shape.max_position_embeddings}, got "

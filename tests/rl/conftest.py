@@ -47,6 +47,8 @@ def share(written, letters):
 
 
 def score(task, result):
+    if result.truncated:
+        return 0.0
     written, remarked = result.output
     rewards = {"writer": share(written, "01234"), "critic": share(remarked, "56789")}
     return Score(rewards=rewards, success=rewards["writer"] > rewards["critic"])

@@ -20,7 +20,7 @@ class TinyConfig:
     """Number of layers."""
     vocab_size: int = 2048
     """Tokens at most; every byte and every number below 1000 take 1254 of them."""
-    demonstrations: int = 12_000
+    demonstrations: int = 15_000
     """How many demonstrations the warm start imitates; fewer if the environment has fewer."""
     passes: int = 2
     """How often it sees each."""

@@ -179,12 +179,12 @@ def test_every_part_of_a_heldout_problem_occurs_in_train(
     assert set().union(*map(parts, heldout)) <= known
 
 
-def test_half_of_heldout_orders_its_clauses_as_train_never_does(
+def test_a_fifth_of_heldout_orders_its_clauses_as_train_never_does(
     train: list[Problem], heldout: list[Problem]
 ) -> None:
     known = {(p.template, p.parts.structure) for p in train}
     new = sum((p.template, p.parts.structure) not in known for p in heldout)
-    assert new / len(heldout) > 0.5
+    assert new / len(heldout) > 0.2
 
 
 def test_unseen_problems_speak_in_words_of_train(train: list[Problem]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from agentscope.agent import Agent, InjectionConfig, ModelConfig
@@ -85,6 +86,33 @@ def test_a_tool_using_agent_makes_calls_that_extend_each_other() -> None:
         ("10", "solver-0-1"),
     ]
     assert script.calls[2].messages[5].thinking == "hm"
+
+
+def test_calls_hold_the_messages_and_tools_of_the_call_before_them() -> None:
+    script = Script(add_twice)
+    asyncio.run(agent(EpisodeModels(script)["solver"]).reply(UserMsg("user", "Add.")))
+    for earlier, later in pairwise(script.calls):
+        assert len(later.messages) > len(earlier.messages)
+        shared = zip(earlier.messages, later.messages, strict=False)
+        assert all(new is old for old, new in shared)
+        assert later.tools is earlier.tools
+
+
+def test_a_rewritten_message_and_those_after_it_are_not_taken_from_the_call_before() -> None:
+    script = Script(lambda call: ChatReply(text="Yes."))
+    model = EpisodeModels(script)["solver"]
+
+    async def ask(*questions: str) -> None:
+        await model([UserMsg("user", question) for question in questions])
+
+    async def play() -> None:
+        await ask("A?", "B?", "C?")
+        await ask("A?", "D?", "C?")
+
+    asyncio.run(play())
+    first, second = (call.messages for call in script.calls)
+    assert [message.text for message in second] == ["A?", "D?", "C?"]
+    assert [new is old for old, new in zip(first, second, strict=True)] == [True, False, False]
 
 
 def test_a_response_is_whole_and_counts_tokens() -> None:

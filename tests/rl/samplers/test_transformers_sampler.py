@@ -15,6 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -515,6 +517,19 @@ def test_settings_that_the_model_cannot_meet_are_refused(
 def test_settings_below_their_least_value_are_refused(name: str) -> None:
     with pytest.raises(SettingError, match=rf"sampler\.{name} must be >="):
         TransformersSamplerConfig(**{name: 0})
+
+
+def test_an_untested_kind_of_model_is_refused_by_name() -> None:
+    model = seeded(
+        GPT2LMHeadModel, GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2)
+    )
+
+    async def complete() -> None:
+        async with opened(model):
+            pass
+
+    with pytest.raises(SettingError, match="got gpt2; choose"):
+        run(complete())
 
 
 def test_a_rotary_embedding_that_looks_at_the_whole_batch_is_refused() -> None:

@@ -10,8 +10,8 @@ that four in ten problems carry are drawn freely in every split.
 
 **Reserved** are, for each training template, as functions of the parts alone:
 
-- *structures*, where two or more slots have a choice: those whose sum of choice indices falls into
-  one residue class of at most `RESERVED_STRUCTURES`, drawn for each template;
+- *structures*, where the sum of choice indices can take at least `LEAST_RESIDUES` values: those
+  whose sum falls into one residue class of at most `RESERVED_STRUCTURES`, drawn for each template;
 - *wordings*: one in `RESERVED_WORDINGS` of the tuples (structure, wording, item), by a stable hash;
 - *operands*: one in `RESERVED_OPERANDS` of the operand tuples, by a stable hash.
 

@@ -39,9 +39,11 @@ LARGEST: Final = 10_000
 MAX_STEPS: Final = 6
 DISTRACTOR_RATE: Final = 0.4
 """Share of the problems with an irrelevant number."""
-RESERVED_STRUCTURES: Final = 5
+LEAST_RESIDUES: Final = 4
+"""A template whose sums of choices take fewer values has no reserved structure."""
+RESERVED_STRUCTURES: Final = 12
 """At most one in so many orders of clauses is kept from training."""
-RESERVED_WORDINGS: Final = 8
+RESERVED_WORDINGS: Final = 6
 """One in so many combinations of clauses, paraphrases and item is kept from training."""
 RESERVED_OPERANDS: Final = 8
 """One in so many operand tuples of a template is kept from training."""
@@ -116,12 +118,13 @@ def _reserved_structure(template: Template, choices: tuple[int, ...]) -> bool:
 
     The indices of the choices are summed, and one residue is reserved. Any one choice leaves the
     sum free to take another residue as long as two slots have a choice, so training shows every
-    clause; a template with fewer has no reserved structure.
+    clause. A template with few combinations has no reserved structure: it would be taught by the
+    few that are left.
     """
     freedoms = [len(slot) - 1 for slot in template.slots if len(slot) > 1]
-    if len(freedoms) < 2:
-        return False
     modulus = min(RESERVED_STRUCTURES, 1 + sum(freedoms))
+    if len(freedoms) < 2 or modulus < LEAST_RESIDUES:
+        return False
     return (sum(choices) - _hash("structure", template.name)) % modulus == 0
 
 
