@@ -100,17 +100,10 @@ def build_sampler(
     )
 
 
-def build_learner(
-    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, group_size: int
-) -> Learner:
-    """Return the learner of ``pretrained.model``, which it trains in place.
-
-    Raises:
-        SettingError: The group is too small for the algorithm.
-    """
+def build_learner(config: GrpoConfig | PpoConfig, pretrained: Pretrained) -> Learner:
+    """Return the learner of ``pretrained.model``, which it trains in place."""
     if isinstance(config, PpoConfig):
         return PpoLearner(pretrained.model, config)
-    config.require_group_size(group_size)
     return GrpoLearner(pretrained.model, config)
 
 

@@ -111,6 +111,12 @@ class ScriptedSamplerConfig:
 class LocalBackboneConfig:
     """Sampler and learner in this process, in turn."""
 
+    threads: int = 1
+    """Intra-op threads of the learner on a CPU: more only slow a small model down."""
+
+    def __post_init__(self) -> None:
+        require_range("backbone.threads", self.threads, low=1)
+
 
 @dataclass
 class DebugBackboneConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import hashlib
 import json
 import logging
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+import torch
 from rich.console import Console
 
 from astuner_gym.environment import Environment
@@ -38,7 +40,7 @@ from astuner_rl.backbones.local import LocalBackbone, LoopState
 from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
-from astuner_rl.config import DebugBackboneConfig, ExperimentConfig
+from astuner_rl.config import DebugBackboneConfig, ExperimentConfig, LocalBackboneConfig
 from astuner_rl.errors import RunAbortedError
 from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
@@ -104,11 +106,9 @@ def train(config: ExperimentConfig) -> None:
     if isinstance(config.backbone, DebugBackboneConfig):
         asyncio.run(_debug(config, environment))
         return
-    if not isinstance(config.sampler, TransformersSamplerConfig):
-        raise SettingError(
-            "training needs a sampler that returns tokens and takes new weights, got "
-            f"sampler={config.choices['sampler']}; set sampler=transformers, or backbone=debug"
-        )
+    sampler_config = _check(config)
+    assert isinstance(config.backbone, LocalBackboneConfig)  # the other one has been served
+    torch.set_num_threads(config.backbone.threads)
     pretrained = build_pretrained(config.model, environment)
     renderer = build_renderer(pretrained)
     prepare = _imitation if isinstance(config.algo, SupervisedConfig) else _reward
@@ -130,13 +130,17 @@ def train(config: ExperimentConfig) -> None:
         folder.rewind(last_step=state.step if state.step > 0 else -1)
         try:
             # The sampler copies the weights, so it is made after they were restored.
-            sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=state.step)
+            sampler = build_sampler(sampler_config, pretrained, renderer, policy_version=state.step)
             state = replace(state, exact=state.exact and sampler.exact)
             runner = EpisodeRunner(
                 environment=environment,
                 policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
                 config=config.rollout,
             )
+            # Agents make many short-lived objects; what is loaded by now need not be looked
+            # through again with each collection.
+            gc.collect()
+            gc.freeze()
             _run(
                 config,
                 folder,
@@ -154,6 +158,23 @@ def train(config: ExperimentConfig) -> None:
     print(f"run: {folder.path}")
     if reported:
         print(f"report: {folder.report}")
+
+
+def _check(config: ExperimentConfig) -> TransformersSamplerConfig:
+    """Refuse settings that do not go together, before the first slow step."""
+    if not isinstance(config.sampler, TransformersSamplerConfig):
+        raise SettingError(
+            "training needs a sampler that returns tokens and takes new weights, got "
+            f"sampler={config.choices['sampler']}; set sampler=transformers, or backbone=debug"
+        )
+    if isinstance(config.algo, GrpoConfig):
+        config.algo.require_group_size(config.train.group_size)
+    if config.rollout.temperature == 0 and not isinstance(config.algo, SupervisedConfig):
+        raise SettingError(
+            "rollout.temperature must be > 0 to learn from what was sampled, got 0.0; "
+            "set rollout.temperature=1"
+        )
+    return config.sampler
 
 
 @contextmanager
@@ -237,7 +258,7 @@ def _reward(
 ) -> tuple[Resumable, _MakeBackbone]:
     """Return the learner that trains by reward, and the backbone that feeds it."""
     assert isinstance(config.algo, GrpoConfig | PpoConfig)
-    learner = build_learner(config.algo, pretrained, group_size=config.train.group_size)
+    learner = build_learner(config.algo, pretrained)
 
     def make(parts: _RunParts) -> LocalBackbone:
         return LocalBackbone(
@@ -324,7 +345,7 @@ def _open_folder(config: ExperimentConfig) -> RunFolder:
 def _config_hash(config: ExperimentConfig) -> str:
     """Name the settings that the bits of a run depend on; the others may change on resume."""
     settings = dataclasses.asdict(config)
-    exact = {name: settings[name] for name in ("env", "algo", "model", "judge", "seed")}
+    exact = {name: settings[name] for name in ("env", "algo", "model", "backbone", "judge", "seed")}
     exact["context_length"] = settings["sampler"]["context_length"]
     exact["train"] = [config.train.groups, config.train.group_size]
     exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]

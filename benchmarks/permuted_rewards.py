@@ -66,11 +66,9 @@ class PermutingLearner:
         self._learner.load_state_dict(state)
 
 
-def build_permuting(
-    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, group_size: int
-) -> PermutingLearner:
+def build_permuting(config: GrpoConfig | PpoConfig, pretrained: Pretrained) -> PermutingLearner:
     """The learner that a run of these settings has, with its rewards permuted."""
-    return PermutingLearner(build_learner(config, pretrained, group_size=group_size))
+    return PermutingLearner(build_learner(config, pretrained))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from agentscope.credential import CredentialBase
@@ -158,16 +159,11 @@ class Load:
         return self.episodes * len(scripted_replies())
 
 
-def make_load(*, tasks: int, group_size: int) -> Load:
+def make_load(*, tasks: int, group_size: int, demonstrations: int) -> Load:
     """The first tasks of the environment, and the tokenizer of its tiny model."""
     environment = Gsm8kConfig().build()
     assert environment.demonstrations is not None
-    conversations = [
-        conversation
-        for _, conversation in zip(
-            range(DEMONSTRATIONS), environment.demonstrations.train, strict=False
-        )
-    ]
+    conversations = list(islice(environment.demonstrations.train, demonstrations))
     return Load(
         environment=environment,
         tokenizer=train_tokenizer(conversations, vocab_size=TinyConfig().vocab_size),
@@ -314,10 +310,13 @@ def measured_in_turns(
         action()
     gc.collect()
     gc.freeze()
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(repeats):
-        for name, action in actions.items():
-            seconds[name].append(cpu_seconds(action))
+    try:
+        seconds: dict[str, list[float]] = {name: [] for name in actions}
+        for _ in range(repeats):
+            for name, action in actions.items():
+                seconds[name].append(cpu_seconds(action))
+    finally:
+        gc.unfreeze()
     return seconds
 
 
@@ -326,7 +325,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small version, under a minute")
     quick = parser.parse_args().quick
-    load = make_load(tasks=8 if quick else 32, group_size=8)
+    load = make_load(tasks=8 if quick else 32, group_size=8, demonstrations=DEMONSTRATIONS)
     repeats = 3 if quick else 9
     rollout = tracked_rollout(load)
     records = check_tracked(load, rollout())

@@ -84,6 +84,7 @@ class Runs(Protocol):
     def start(self, folder: Path, *overrides: str) -> int: ...
     def resume(self, folder: Path, *overrides: str) -> int: ...
     def finish(self, folder: Path, *overrides: str) -> Outcome: ...
+    def expected(self, *overrides: str) -> Outcome: ...
     def outcome(self, folder: Path) -> Outcome: ...
     def metrics(self, folder: Path) -> list[dict[str, float | None]]: ...
     def checkpoints(self, folder: Path) -> list[Path]: ...
@@ -98,7 +99,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(
     toy: Runs, tmp_path: Path, algorithm: str, kept: int
 ) -> None:
     settings = [*toy.of(algorithm), "eval.every=1", f"checkpoint.keep={kept}"]
-    whole = toy.finish(tmp_path / "whole", *settings)
+    whole = toy.expected(*settings)
     toy.finish(tmp_path / "parts", *settings, "train.steps=2")
     assert toy.resume(tmp_path / "parts", "train.steps=4") == 0
     assert toy.outcome(tmp_path / "parts") == whole
@@ -106,7 +107,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(
 
 def test_the_reference_of_a_divergence_penalty_survives(toy: Runs, tmp_path: Path) -> None:
     settings = ["algo.kl_coefficient=0.1", "algo.warmup_steps=3", "algo.epochs=2"]
-    whole = toy.finish(tmp_path / "whole", *settings)
+    whole = toy.expected(*settings)
     toy.finish(tmp_path / "parts", *settings, "train.steps=2")
     assert toy.resume(tmp_path / "parts", "train.steps=4") == 0
     assert toy.outcome(tmp_path / "parts") == whole
@@ -117,7 +118,7 @@ def test_what_came_after_the_last_checkpoint_is_done_again(
     toy: Runs, tmp_path: Path, algorithm: str
 ) -> None:
     settings = [*toy.of(algorithm), "checkpoint.every=2", "train.steps=5"]
-    whole = toy.finish(tmp_path / "whole", *settings)
+    whole = toy.expected(*settings)
     folder = tmp_path / "parts"
     toy.finish(folder, *settings)
     shutil.rmtree(folder / "checkpoints/step-000005")
@@ -126,14 +127,14 @@ def test_what_came_after_the_last_checkpoint_is_done_again(
 
 
 def test_a_run_that_goes_on_from_step_0_has_one_line_for_it(toy: Runs, tmp_path: Path) -> None:
-    whole = toy.finish(tmp_path / "whole")
+    whole = toy.expected()
     toy.finish(tmp_path / "parts", "train.steps=0")
     assert toy.resume(tmp_path / "parts", "train.steps=4") == 0
     assert toy.outcome(tmp_path / "parts") == whole
 
 
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(toy: Runs, tmp_path: Path) -> None:
-    whole = toy.finish(tmp_path / "whole")
+    whole = toy.expected()
     folder = tmp_path / "torn"
     toy.finish(folder, "train.steps=3")
     state = toy.checkpoints(folder)[-1] / "learner.pt"
@@ -149,7 +150,7 @@ def test_a_run_that_is_done_stays_as_it_is(toy: Runs, tmp_path: Path) -> None:
 
 
 def test_settings_of_speed_may_change_on_the_way(toy: Runs, tmp_path: Path) -> None:
-    whole = toy.finish(tmp_path / "whole")
+    whole = toy.expected()
     toy.finish(tmp_path / "parts", "train.steps=2")
     faster = ["train.steps=4", "rollout.concurrency=2", "sampler.max_sessions=3"]
     assert toy.resume(tmp_path / "parts", *faster) == 0
@@ -359,7 +360,7 @@ def test_an_interrupted_run_keeps_a_whole_checkpoint_and_leaves_nothing_running(
     done = int(toy.checkpoints(run)[-1].name.removeprefix("step-"))
     assert not list((run / "checkpoints").glob(".partial-*"))
     assert train.main([f"run.resume={run}", f"train.steps={done + 1}"]) == 0
-    whole = toy.finish(tmp_path / "whole", *settings, f"train.steps={done + 1}")
+    whole = toy.expected(*settings, f"train.steps={done + 1}")
     assert toy.outcome(run) == whole
 
 

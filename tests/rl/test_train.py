@@ -45,6 +45,7 @@ class Runs(Protocol):
     def start(self, folder: Path, *overrides: str) -> int: ...
     def resume(self, folder: Path, *overrides: str) -> int: ...
     def finish(self, folder: Path, *overrides: str) -> Outcome: ...
+    def expected(self, *overrides: str) -> Outcome: ...
     def outcome(self, folder: Path) -> Outcome: ...
     def metrics(self, folder: Path) -> list[dict[str, float | None]]: ...
     def checkpoints(self, folder: Path) -> list[Path]: ...
@@ -147,7 +148,7 @@ def test_the_environment_that_ships_trains_on_this_model(toy: Runs, tmp_path: Pa
     arguments = [
         *("env=gsm8k", "algo=grpo", "model=hf", f"model.path={toy.hf_folder}", "train.steps=1"),
         *("train.groups=1", "train.group_size=2", "eval.tasks=1", "rollout.max_tokens=8"),
-        *("sampler.context_length=512", f"run.dir={folder}"),
+        *("sampler.context_length=512", "logger.mode=disabled", f"run.dir={folder}"),
     ]
     assert train.main(arguments) == 0
     names = toy.metrics(folder)[1].keys()
@@ -207,7 +208,7 @@ def test_no_setting_of_speed_changes_a_bit(
     toy: Runs, tmp_path: Path, algorithm: str, speed: tuple[str, ...]
 ) -> None:
     settings = [*toy.of(algorithm), "train.steps=2", "train.group_size=3"]
-    expected = toy.finish(tmp_path / "expected", *settings)
+    expected = toy.expected(*settings)
     assert toy.finish(tmp_path / "run", *settings, *speed) == expected
 
 
@@ -382,7 +383,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_checkpoint_whole(
     algorithm: str,
     learner: type[GrpoLearner] | type[PpoLearner],
 ) -> None:
-    whole = toy.finish(tmp_path / "whole", *toy.of(algorithm))
+    whole = toy.expected(*toy.of(algorithm))
     folder = tmp_path / "run"
     update = learner.update
 
@@ -424,21 +425,27 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "size",
-    [100, 3_500, 100_000, 300_000],
+    ("room", "rule"),
+    [
+        (100, "a run must be able to read and write its files"),
+        (None, "step 3 could not be recorded"),
+        (100_000, "a checkpoint must be written whole, got SafetensorError"),
+        (300_000, "a checkpoint must be written whole, got RuntimeError"),
+    ],
     ids=["settings", "metrics", "model", "learner"],
 )
 def test_a_disk_that_is_full_ends_the_run_and_what_was_kept_is_gone_on_with(
-    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
+    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], room: int | None, rule: str
 ) -> None:
-    whole = toy.finish(tmp_path / "whole")
+    whole = toy.expected()
     folder = tmp_path / "run"
     toy.finish(folder, "train.steps=2")
     capsys.readouterr()
 
-    with no_file_larger_than(size):
+    recorded = (folder / "metrics.jsonl").stat().st_size
+    with no_file_larger_than(recorded + 100 if room is None else room):
         status = toy.resume(folder, "train.steps=4")
-    failure(status, capsys)
+    assert rule in failure(status, capsys)
     assert toy.checkpoints(folder)[-1].name == "step-000002"
     assert not list((folder / "checkpoints").glob(".partial-*"))
 
@@ -449,7 +456,7 @@ def test_a_disk_that_is_full_ends_the_run_and_what_was_kept_is_gone_on_with(
 def test_a_disk_that_fills_up_while_episodes_are_written_ends_the_run(
     toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = toy.finish(tmp_path / "whole")
+    whole = toy.expected()
     write = journal.write_episodes
 
     def full_at_step_3(path: Path, episodes: list[object]) -> None:

@@ -20,7 +20,7 @@ class TinyConfig:
     """Number of layers."""
     vocab_size: int = 2048
     """Tokens at most; every byte and every number below 1000 take 1254 of them."""
-    demonstrations: int = 15_000
+    demonstrations: int = 12_500
     """How many demonstrations the warm start imitates; fewer if the environment has fewer."""
     passes: int = 2
     """How often it sees each."""
@@ -28,9 +28,9 @@ class TinyConfig:
     """How many held-out demonstrations it is measured on."""
     batch_tokens: int = 2048
     """Tokens, padding included, of one optimizer step."""
-    minutes: float = 2.5
-    """Wall-clock limit of the warm start; on a slow machine its plan is shortened to fit, and the
-    model then depends on the machine's speed."""
+    minutes: float = 10.0
+    """Wall-clock limit of the warm start; on a machine so slow that it binds, the plan is shortened
+    to fit, and the model then depends on the machine's speed."""
     seed: int = 0
     """Of initial weights and order."""
     cache: str | None = None

@@ -1,0 +1,129 @@
+"""What the learning benchmark makes of the tasks that were solved before and after."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.learning_gsm8k import BASE, HEADLINE, Plan, Result, Store, bars, gain, sft_command
+
+
+def result(part: str, heldout: str, *, seed: int = 0, unseen: str = "0000") -> Result:
+    return Result(
+        part=part,
+        seed=seed,
+        commit="c0ffee",
+        command=("env=gsm8k", f"seed={seed}"),
+        tasks=4,
+        solved={HEADLINE: heldout, "unseen T=1": unseen},
+        minutes=3.0,
+        peak_rss_gb=0.5,
+    )
+
+
+def results(*given: Result) -> dict[tuple[str, int], Result]:
+    return {(each.part, each.seed): each for each in given}
+
+
+def test_a_gain_is_paired_by_task() -> None:
+    learned_one = gain(result(BASE, "0110"), result("grpo", "1110"), HEADLINE)
+    assert learned_one.mean == 0.25
+    assert learned_one.low == 0.0  # no task was lost, so no resample loses any
+    swapped = gain(result(BASE, "0110"), result("grpo", "1001"), HEADLINE)
+    assert swapped.mean == 0.0
+    assert swapped.low < 0.0 < swapped.high
+
+
+def test_results_of_other_numbers_of_tasks_cannot_be_paired() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        gain(result(BASE, "0110"), result("grpo", "11101"), HEADLINE)
+
+
+def test_the_worst_seed_counts() -> None:
+    measured = bars(
+        results(
+            result(BASE, "0000"),
+            result("grpo", "1111", unseen="1000"),
+            result("control", "0000"),
+            result("ppo", "1000"),
+            result(BASE, "1000", seed=1, unseen="1000"),
+            replace(result("grpo", "1110", seed=1), minutes=12.0, peak_rss_gb=3.5),
+            result("control", "0000", seed=1),
+            result("ppo", "1000", seed=1),
+        )
+    )
+    values = {name: bar.value for name, bar in measured.items()}
+    assert values == {
+        "gain_min_over_seeds": 0.5,
+        "final_min_over_seeds": 0.75,
+        "control_change_max": 0.25,  # a loss is a change, too
+        "train_minutes_max": 12.0,
+        "peak_rss_gb": 3.5,
+        "ppo_gain_min": 0.0,
+        "unseen_template_gain_min": -0.25,
+    }
+    assert {name for name, bar in measured.items() if bar.holds} == {
+        "gain_min_over_seeds",
+        "final_min_over_seeds",
+    }
+
+
+def test_a_part_that_was_not_run_holds_no_bar() -> None:
+    measured = bars(results(result(BASE, "0000")))
+    assert all(math.isnan(bar.value) and not bar.holds for bar in measured.values())
+
+
+def store(folder: Path, *, commit: str = "c0ffee", reuse: bool = False) -> Store:
+    return Store(folder=folder, commit=commit, reuse=reuse)
+
+
+def test_a_kept_result_comes_back_as_it_was(tmp_path: Path) -> None:
+    kept = store(tmp_path).keep(replace(result("grpo", "0110"), load_average=[0.5, 2.0]))
+    found = store(tmp_path).find("grpo", seed=0, command=kept.command, tasks=4)
+    assert found == kept
+
+
+def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path) -> None:
+    kept = store(tmp_path).keep(result("grpo", "0110"))
+    find = store(tmp_path, reuse=True).find
+    assert find("grpo", seed=1, command=kept.command, tasks=4) is None
+    assert find("ppo", seed=0, command=kept.command, tasks=4) is None
+    assert find("grpo", seed=0, command=[*kept.command, "algo.lr=1"], tasks=4) is None
+    assert find("grpo", seed=0, command=kept.command, tasks=8) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "reuse", "found"),
+    [
+        ("c0ffee", "decade", False, False),
+        ("c0ffee", "decade", True, True),
+        # Two working trees with changes need not have the same ones.
+        ("c0ffee-dirty", "c0ffee-dirty", False, False),
+        ("c0ffee-dirty", "c0ffee-dirty", True, True),
+    ],
+)
+def test_another_commit_counts_only_where_asked_for(
+    tmp_path: Path, before: str, now: str, reuse: bool, found: bool
+) -> None:
+    kept = store(tmp_path).keep(replace(result("grpo", "0110"), commit=before))
+    again = store(tmp_path, commit=now, reuse=reuse).find(
+        "grpo", seed=0, command=kept.command, tasks=4
+    )
+    assert (again is not None) == found
+
+
+def test_supervised_learning_is_given_its_steps_and_nothing_of_rewards() -> None:
+    plan = Plan(tasks=4, settings=("model=tiny",), sft_examples=9, sft_steps=None)
+    assert sft_command(2, steps=7, examples=9, plan=plan) == [
+        "env=gsm8k",
+        "algo=sft",
+        "seed=2",
+        "model=tiny",
+        "algo.examples=9",
+        "train.steps=7",
+        "checkpoint.every=7",
+        "eval.every=0",
+    ]
