@@ -31,8 +31,8 @@ class EpisodeRunner:
     async def run(self, task: Task, key: EpisodeKey, *, params: SamplingParams) -> Episode:
         """Run one episode; never raises for what goes wrong inside it.
 
-        A failure of workflow, judge or sampler is tried again up to ``config.attempts`` times;
-        what still fails is returned with status FAILED and its reason.
+        A failure of workflow, judge or sampler is tried again up to ``config.attempts`` times; a
+        deadline that fired is not. What fails is returned with status FAILED and its reason.
 
         Raises:
             UnusableInputError: The task's data or a setting is at fault.
@@ -41,6 +41,9 @@ class EpisodeRunner:
         while True:
             episode = await self._attempt(task, key, params=params, attempt=attempt)
             if episode.status is not EpisodeStatus.FAILED or attempt >= self.config.attempts:
+                return episode
+            # Another attempt might be in time, but then nothing would show that this was not.
+            if episode.reason.startswith(DEADLINE_REASON):
                 return episode
             attempt += 1
 

@@ -27,6 +27,7 @@ from astuner_gym.chat.messages import Conversation
 from astuner_gym.chat.parsers import reply_parser
 from astuner_gym.environment import DemonstrationSets
 from astuner_gym.errors import SettingError
+from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.supervised import SupervisedExample
 from astuner_rl.learning.tiny.config import HEAD_SIZE, TinyConfig
 from astuner_rl.learning.tiny.initial_weights import initialise
@@ -144,8 +145,7 @@ def _build(
         seed=config.seed,
         say=say,
     )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    Pretrained(model, tokenizer).save(folder)
     _write_log(folder / LOG_FILE, config, model, evaluations, seconds=time.monotonic() - start)
 
 

@@ -153,8 +153,9 @@ def test_the_deadline_fails_an_attempt_whatever_the_workflow_makes_of_it(
     episode = run(runner)
     assert failed(episode).startswith(DEADLINE_REASON)
     assert "0.05 s (rollout.deadline_s)" in episode.reason
-    assert episode.attempts == 2
-    assert policy.released == [KEY, KEY]
+    # A second attempt that was in time would hide that the clock has had its say.
+    assert episode.attempts == 1
+    assert policy.released == [KEY]
 
 
 def test_the_deadline_covers_the_judge(runner_of: RunnerOf) -> None:
