@@ -6,6 +6,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -49,7 +50,8 @@ def run_command(command: Command, arguments: Sequence[str], *, name: str) -> Exi
             return ExitStatus.DONE
         jobs = [options.overrides]
         if options.multirun:
-            jobs = expand_sweep(options.overrides)
+            # First, so that a group of the user's own wins.
+            jobs = expand_sweep([f"logger.group={_sweep_name()}", *options.overrides])
     except SettingError as error:
         return _report(error)
     statuses = []
@@ -61,6 +63,11 @@ def run_command(command: Command, arguments: Sequence[str], *, name: str) -> Exi
         if status is ExitStatus.INTERRUPTED:
             break
     return max(statuses)
+
+
+def _sweep_name() -> str:
+    """Name the jobs that were started together, so that a logger shows them together."""
+    return f"sweep-{datetime.now():%Y-%m-%d-%H-%M-%S}"
 
 
 def _run_job(

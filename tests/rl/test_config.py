@@ -390,3 +390,17 @@ def test_a_broken_package_is_named(
     install(tmp_path, monkeypatch, module=module)
     message = refusal()
     assert "'mine' (my_package:MyConfig)" in message and said in message
+
+
+def test_jobs_of_a_sweep_share_a_group_and_the_users_own_wins() -> None:
+    groups: list[str | None] = []
+
+    def command(config: ExperimentConfig) -> None:
+        groups.append(config.logger.group)
+
+    run_command(command, ["--multirun", "seed=1,2"], name="train")
+    run_command(command, ["--multirun", "seed=1,2", "logger.group=mine"], name="train")
+    run_command(command, [], name="train")
+    assert groups[0] == groups[1]
+    assert groups[0] is not None and groups[0].startswith("sweep-")
+    assert groups[2:] == ["mine", "mine", None]
