@@ -197,7 +197,7 @@ def compare(
     for setting, rate in rates.items():
         print(f"  generate, {setting!s:24} {rate:8.0f} tokens/s{' (best)' * (setting == best)}")
     print(f"  {'generate, best, median':34} {comparison.generate_tokens_per_s:8.0f} tokens/s")
-    print(f"  {'sampler, threads 1, median':34} {comparison.sampler_tokens_per_s:8.0f} tokens/s")
+    print(f"  {'sampler, median':34} {comparison.sampler_tokens_per_s:8.0f} tokens/s")
     print(
         f"  ratio {comparison.ratio:.2f}; generate decodes "
         f"{comparison.decoded_over_wanted:.2f} tokens for each wanted"

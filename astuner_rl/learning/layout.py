@@ -78,20 +78,29 @@ class Layout(Protocol):
         ...
 
 
+MOST_PADDING = 256
+"""Tokens of padding in one micro-batch: beyond that another forward pass costs less."""
+
+
 def padded_rows(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch]:
     """Sort rows by length, longest first, and pad each micro-batch on the right.
 
-    Causal attention never looks to the right, so what is padded needs no mask.
+    Causal attention never looks to the right, so what is padded needs no mask. A micro-batch ends
+    where the next row would break ``microbatch_tokens`` or bring more than ``MOST_PADDING``.
 
     Example: rows of 5, 2 and 4 tokens with ``microbatch_tokens=10`` give ``[2, 5]`` (one pad) and
     ``[1, 2]``.
     """
     microbatches = []
     pending: list[Row] = []
+    padding = 0
     for row in sorted(rows, key=lambda row: -len(row.fed)):
-        if pending and (len(pending) + 1) * len(pending[0].fed) > microbatch_tokens:
-            microbatches.append(_pad(pending))
-            pending = []
+        if pending:
+            width = len(pending[0].fed)
+            padding += width - len(row.fed)
+            if (len(pending) + 1) * width > microbatch_tokens or padding > MOST_PADDING:
+                microbatches.append(_pad(pending))
+                pending, padding = [], 0
         pending.append(row)
     if pending:
         microbatches.append(_pad(pending))

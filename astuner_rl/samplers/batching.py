@@ -27,11 +27,10 @@ from astuner_rl.samplers.kv_cache import (
 )
 from astuner_rl.samplers.sampling import sample_tokens
 from astuner_rl.samplers.slot_table import Session, SlotTable, Wait
-from astuner_rl.samplers.weights import copy_weights
 from astuner_rl.types import Completion, DrawKey, EpisodeKey, FinishReason, SamplingParams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
@@ -68,7 +67,10 @@ class _Rows:
 
 
 class ContinuousBatcher:
-    """Completes requests with one model, many at a time; it is used by one thread."""
+    """Completes requests with one model, many at a time; it is used by one thread.
+
+    The model may be shared with other batchers: nothing but its weights is kept in it.
+    """
 
     def __init__(
         self,
@@ -134,20 +136,18 @@ class ContinuousBatcher:
         """Free what idles in the cache for an episode."""
         self._table.release(episode)
 
-    def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
-        """Copy weights into the model and forget all keys and values of the old ones.
-
-        Raises:
-            SamplerError: A request is unfinished, or the names are not the model's.
-        """
+    def require_idle(self) -> None:
+        """Raise ``SamplerError`` if a request is unfinished: weights must not change then."""
         if self.busy:
             raise SamplerError(
                 "weights must be loaded between requests, but "
                 f"{len(self._queue) + len(self._running)} are unfinished; await them first"
             )
-        copy_weights(self._model, weights)
+
+    def forget(self, *, policy_version: int) -> None:
+        """Forget all keys and values, since the model has other weights now."""
         self._table.clear()
-        self._policy_version = version
+        self._policy_version = policy_version
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Completion]]:

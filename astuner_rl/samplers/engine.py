@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class Engine:
     """Steps a batcher in its own thread while there is work, and sleeps otherwise.
 
-    All methods may be called from any thread. If the batcher raises, the engine is dead: whatever
-    waits fails with ``SamplerError``, and so does whatever comes later.
+    The thread has one intra-op thread, since with more results would not be exact. All methods may
+    be called from any thread. If the batcher raises, the engine is dead: whatever waits fails with
+    ``SamplerError``, and so does whatever comes later.
     """
 
-    def __init__(self, batcher: ContinuousBatcher, *, threads: int) -> None:
+    def __init__(self, batcher: ContinuousBatcher) -> None:
         self._batcher = batcher
-        self._threads = threads
         self._started = threading.Event()
         self._changed = threading.Condition()
         # The three below are guarded by the condition.
@@ -41,6 +41,11 @@ class Engine:
         self._thread.start()
         self._started.wait()
         torch.set_num_threads(others)
+
+    def require_alive(self) -> None:
+        """Raise ``SamplerError`` if the engine broke or was closed."""
+        with self._changed:
+            self._require_alive()
 
     def submit(self, request: Request) -> Future[Completion]:
         """Queue a request; its future cannot be cancelled, use ``cancel``."""
@@ -93,12 +98,15 @@ class Engine:
 
     def _command(self, command: Callable[[], None]) -> None:
         with self._changed:
-            if self._failure is not None:
-                raise SamplerError(str(self._failure)) from self._failure
-            if self._closing:
-                raise SamplerError("the sampler is closed; make a new one to go on")
+            self._require_alive()
             self._commands.append(command)
             self._changed.notify()
+
+    def _require_alive(self) -> None:
+        if self._failure is not None:
+            raise SamplerError(str(self._failure)) from self._failure
+        if self._closing:
+            raise SamplerError("the sampler is closed; make a new one to go on")
 
     def _command_if_alive(self, command: Callable[[], None]) -> None:
         """Command what is needless once the engine has ended."""
@@ -111,7 +119,7 @@ class Engine:
         # Asked for first, since the first question in a thread sets its number to the default that
         # others choose, and would undo what was set here before.
         torch.get_num_threads()
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(1)
         self._started.set()
         try:
             while self._run_commands():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from astuner_rl.errors import ContextOverflowError, SamplerError
 from astuner_rl.samplers.batching import ContinuousBatcher, Request
 from astuner_rl.samplers.engine import Engine
 from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
+from astuner_rl.samplers.weights import copy_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -42,8 +43,9 @@ class TransformersSamplerConfig:
     memory only: results do not depend on it."""
     prefill_tokens: int = 512
     """Prompt tokens that are computed in one forward pass beside the decoding, at most."""
-    threads: int = 1
-    """Intra-op threads of the sampler's own thread; with more than 1, results are not bit-exact."""
+    threads: int = 2
+    """Threads that sample on a CPU, each its own batch with its share of the sessions; a GPU has
+    one. Results do not depend on it."""
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -61,9 +63,12 @@ class TransformersSamplerConfig:
 class TransformersSampler:
     """Samples from a copy of a Hugging Face causal LM (Llama, Qwen2, Qwen3, Mistral families).
 
-    The batching loop has a thread of its own, so that the event loop on which the agents run goes
-    on meanwhile. An agent's cached tokens are kept until its episode is released, so that its next
-    prompt is computed only from where it differs.
+    Batches are decoded in threads of their own, so that the event loop on which the agents run goes
+    on meanwhile. On a CPU there are several: two batches on two cores are faster than one whose
+    every operation is cut in two, and each token is still computed by one thread, hence exactly.
+    All episodes of a task share a thread, and there the tokens that their prompts begin with. An
+    agent's cached tokens are kept until its episode is released, so that its next prompt is
+    computed only from where it differs.
 
     With ``exact``, tokens and log-probs are a function of weights, prompt, parameters and key, bit
     for bit: neither the requests beside it, nor their order, nor what is cached changes them.
@@ -100,30 +105,35 @@ class TransformersSampler:
         self._exact = (
             model.device.type == "cpu"
             and model.dtype == torch.float32
-            and config.threads == 1
             and (ROWS * shape.intermediate_size) % _VECTOR == 0
         )
-        self._engine = Engine(
-            ContinuousBatcher(
-                own,
-                slots=config.max_sessions,
-                context_length=config.context_length,
-                prefill_tokens=config.prefill_tokens,
-                stop_token_ids=stop_token_ids,
-                pad_token_id=pad_token_id,
-                cache=SlotCache(
-                    layers=shape.num_hidden_layers,
-                    slots=config.max_sessions,
-                    capacity=-(-config.context_length // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT,
-                    kv_heads=shape.num_key_value_heads,
-                    head_dim=head_dim,
-                    dtype=model.dtype,
-                    device=model.device,
-                ),
-                policy_version=policy_version,
-            ),
-            threads=config.threads,
-        )
+        self._model = own
+        threads = config.threads if model.device.type == "cpu" else 1
+        slots = -(-config.max_sessions // threads)
+        self._engines = [
+            Engine(
+                ContinuousBatcher(
+                    own,
+                    slots=slots,
+                    context_length=config.context_length,
+                    prefill_tokens=config.prefill_tokens,
+                    stop_token_ids=stop_token_ids,
+                    pad_token_id=pad_token_id,
+                    cache=SlotCache(
+                        layers=shape.num_hidden_layers,
+                        slots=slots,
+                        capacity=-(-config.context_length // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT,
+                        kv_heads=shape.num_key_value_heads,
+                        head_dim=head_dim,
+                        dtype=model.dtype,
+                        device=model.device,
+                    ),
+                    policy_version=policy_version,
+                )
+            )
+            for _ in range(threads)
+        ]
+        self._loading = False
 
     @property
     def policy_version(self) -> int:
@@ -132,7 +142,7 @@ class TransformersSampler:
 
     @property
     def exact(self) -> bool:
-        """Whether results are reproducible bit for bit: CPU, float32, one thread."""
+        """Whether results are reproducible bit for bit: CPU, float32."""
         return self._exact
 
     async def generate(
@@ -146,16 +156,25 @@ class TransformersSampler:
         """
         request = Request(prompt_ids=np.asarray(prompt_ids, np.int64), params=params, key=key)
         self._check_request(request)
-        future = self._engine.submit(request)
+        if self._loading:
+            raise SamplerError(
+                "a completion must be sampled by one version of the weights, but others are being "
+                "loaded; await load_weights first"
+            )
+        # A sampler that is broken in part would answer some episodes of a batch and not others.
+        for engine in self._engines:
+            engine.require_alive()
+        engine = self._engine_of(key.episode)
+        future = engine.submit(request)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            self._engine.cancel(request)
+            engine.cancel(request)
             raise
 
     def release(self, episode: EpisodeKey) -> None:
         """Let the cached tokens of an episode go first when room is needed."""
-        self._engine.release(episode)
+        self._engine_of(episode).release(episode)
 
     async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
         """Copy weights into the sampler's own model and drop everything cached.
@@ -163,14 +182,27 @@ class TransformersSampler:
         Raises:
             SamplerError: A request is in flight, or names or shapes are not the model's.
         """
-        await asyncio.wrap_future(
-            self._engine.call(lambda batcher: batcher.load_weights(weights, version=version))
-        )
+        self._loading = True
+        try:
+            await self._call_all(lambda batcher: batcher.require_idle())
+            # The engines idle, and nothing wakes them meanwhile.
+            copy_weights(self._model, weights)
+            await self._call_all(lambda batcher: batcher.forget(policy_version=version))
+        finally:
+            self._loading = False
         self._policy_version = version
 
     async def close(self) -> None:
-        """Fail every unfinished request and end the thread."""
-        await asyncio.to_thread(self._engine.close)
+        """Fail every unfinished request and end the threads."""
+        for engine in self._engines:
+            await asyncio.to_thread(engine.close)
+
+    def _engine_of(self, episode: EpisodeKey) -> Engine:
+        return self._engines[episode.task % len(self._engines)]
+
+    async def _call_all(self, action: Callable[[ContinuousBatcher], None]) -> None:
+        for future in [engine.call(action) for engine in self._engines]:
+            await asyncio.wrap_future(future)
 
     def _check_request(self, request: Request) -> None:
         length, context = len(request.prompt_ids), self._config.context_length

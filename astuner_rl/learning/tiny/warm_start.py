@@ -3,18 +3,26 @@
 Matrices inside the layers are stepped by Muon (Jordan et al. 2024, "Muon: An optimizer for hidden
 layers in neural networks"), with which this model learns to solve problems from about half the
 tokens that AdamW needs; embeddings and norms are stepped by AdamW. The learning rate rises and
-then falls linearly to 0 over the steps that are planned.
+then falls linearly over the steps that are planned; at its lowest, training goes on until held-out
+accuracy is flat over three evaluations.
+
+Every batch is cut in two halves whose gradients are computed by two threads and then added: the
+model is too small for one operation to keep two cores busy. The halves do not depend on the
+machine, so the result does not either.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from astuner_rl.errors import NonFiniteLossError
@@ -30,7 +38,14 @@ WEIGHT_DECAY = 0.1
 MAX_GRAD_NORM = 1.0
 RISE = 0.05
 """Share of the steps over which the learning rate rises."""
-EVALUATIONS = 10
+FLOOR = 0.03
+"""Share of its peak below which the learning rate never falls."""
+EVALUATIONS = 20
+"""In the planned steps, and as far apart after them."""
+FLAT = 0.02
+"""By how much held-out accuracy may rise where it is called flat: about its standard error."""
+HALVES = 2
+"""Parts of a batch, each with a thread. Results depend on it, so it does not follow the cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +81,10 @@ def warm_start(
         model: Trained with dropout switched off.
         train: To imitate, errors included.
         held_out: Without errors.
-        passes: How often each example is seen.
+        passes: How often each example is seen while the learning rate falls.
         batch_tokens: Tokens, padding included, of one step.
         limit_s: Wall-clock limit. Where the pace so far would break it, fewer steps are planned
-            from then on, so that the learning rate still falls to 0.
+            from then on, so that the learning rate still falls.
         seed: Of the order of examples.
         say: Takes a line at every evaluation.
 
@@ -79,80 +94,138 @@ def warm_start(
     model.train(False)
     # On a CPU, with rows this short, plain matrix products take half the time of fused attention.
     model.set_attn_implementation("eager")
-    batches = _batches(train, passes=passes, batch_tokens=batch_tokens, seed=seed)
+    batches = _batches(train, batch_tokens=batch_tokens, seed=seed)
     optimizers = _Optimizers(model)
-    planned = len(batches)
+    planned = passes * len(_epoch(train, batch_tokens=batch_tokens, seed=seed, epoch=0))
+    interval = max(1, planned // EVALUATIONS)
     evaluations: list[Evaluation] = []
     losses: list[float] = []
     tokens = 0
     start = time.monotonic()
-    for step, batch in enumerate(batches, start=1):
-        optimizers.set_rate(_rate(step / planned))
-        losses.append(_backward(model, [train[index] for index in batch], step=step))
-        optimizers.step()
-        tokens += sum(len(train[index].token_ids) for index in batch)
+    with ThreadPoolExecutor(HALVES) as threads:
+        halves = _Halves(model, threads)
+        for step, batch in enumerate(batches, start=1):
+            optimizers.set_rate(_rate(step / planned))
+            losses.append(halves.accumulate([train[index] for index in batch]))
+            if not math.isfinite(losses[-1]):
+                raise NonFiniteLossError(
+                    f"the warm start's loss must be finite, got {losses[-1]} at step {step}; "
+                    "try another model.seed"
+                )
+            optimizers.step()
+            tokens += sum(len(train[index].token_ids) for index in batch)
+            if step % interval and step != planned:
+                continue
 
-        if step % max(1, len(batches) // EVALUATIONS) and step < planned:
-            continue
-        rate = solve_rate(model, held_out)
-        seconds = time.monotonic() - start
-        planned = min(planned, max(step, int(step * limit_s / seconds)))
-        evaluation = Evaluation(
-            step=step,
-            seconds=round(seconds, 1),
-            tokens=tokens,
-            loss=sum(losses) / len(losses),
-            greedy=rate.greedy,
-            sampled=rate.sampled,
-        )
-        evaluations.append(evaluation)
-        say(
-            f"step {step}/{planned}: {seconds:.0f} s, {tokens / seconds:.0f} tokens/s, loss "
-            f"{evaluation.loss:.3f}, held-out solved {rate.greedy:.1%} greedy, "
-            f"{rate.sampled:.1%} at T = 1"
-        )
-        losses.clear()
-        if step >= planned:
-            break
+            rate = solve_rate(model, held_out)
+            seconds = time.monotonic() - start
+            if step < planned:
+                planned = min(planned, max(step, int(step * limit_s / seconds)))
+            evaluation = Evaluation(
+                step=step,
+                seconds=round(seconds, 1),
+                tokens=tokens,
+                loss=sum(losses) / len(losses),
+                greedy=rate.greedy,
+                sampled=rate.sampled,
+            )
+            evaluations.append(evaluation)
+            say(
+                f"step {step}/{planned}: {seconds:.0f} s, {tokens / seconds:.0f} tokens/s, loss "
+                f"{evaluation.loss:.3f}, held-out solved {rate.greedy:.1%} greedy, "
+                f"{rate.sampled:.1%} at T = 1"
+            )
+            losses.clear()
+            if step >= planned and (is_flat(evaluations) or seconds >= limit_s):
+                break
     return evaluations
 
 
+def is_flat(evaluations: Sequence[Evaluation]) -> bool:
+    """Return whether held-out accuracy rose by at most ``FLAT`` over the last three evaluations.
+
+    They are compared with the best before them. Example: after 0.70, 0.81, the accuracies 0.80,
+    0.82, 0.79 are flat; 0.80, 0.84, 0.79 are not.
+    """
+    accuracies = [evaluation.greedy for evaluation in evaluations]
+    return len(accuracies) > 3 and max(accuracies[-3:]) <= max(accuracies[:-3]) + FLAT
+
+
 def _batches(
-    train: Sequence[SupervisedExample], *, passes: int, batch_tokens: int, seed: int
+    train: Sequence[SupervisedExample], *, batch_tokens: int, seed: int
+) -> Iterator[list[int]]:
+    """Yield batches without end, in another order in every pass."""
+    for epoch in count():
+        yield from _epoch(train, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
+
+
+def _epoch(
+    train: Sequence[SupervisedExample], *, batch_tokens: int, seed: int, epoch: int
 ) -> list[list[int]]:
     lengths = [len(example.token_ids) for example in train]
-    return [
-        batch
-        for epoch in range(passes)
-        for batch in length_grouped_batches(
-            lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch
-        )
-    ]
+    return length_grouped_batches(lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
 
 
 def _rate(progress: float) -> float:
-    """Return the learning rate as a share of its peak, for ``progress`` from 0 to 1."""
-    return min(progress / RISE, (1 - progress) / (1 - RISE))
+    """Return the learning rate as a share of its peak; ``progress`` is 1 where the plan ends."""
+    return max(FLOOR, min(progress / RISE, (1 - progress) / (1 - RISE)))
 
 
-def _backward(model: PreTrainedModel, examples: Sequence[SupervisedExample], *, step: int) -> float:
-    """Accumulate the gradient of the examples' mean cross-entropy, and return that."""
-    targets = read_targets(examples)
+class _Halves:
+    """Accumulates gradients, each half of a batch in a thread of its own."""
+
+    def __init__(self, model: PreTrainedModel, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._parameters = [*model.parameters()]
+        # Reading logits hooks into a model for the time of a pass, so each thread has a model of
+        # its own around the same parameters.
+        shared = {id(parameter): parameter for parameter in self._parameters}
+        self._models = [model, *(copy.deepcopy(model, shared) for _ in range(HALVES - 1))]
+
+    def accumulate(self, examples: Sequence[SupervisedExample]) -> float:
+        """Set the gradient of the examples' mean cross-entropy, and return that."""
+        halves = [examples[half::HALVES] for half in range(min(HALVES, len(examples)))]
+        targets = sum(sum(example.mask) for example in examples)
+
+        def gradient(model: PreTrainedModel, half: Sequence[SupervisedExample]) -> _Gradient:
+            return _gradient(model, self._parameters, half, targets=targets)
+
+        total = 0.0
+        for loss, gradients in self._threads.map(gradient, self._models, halves):
+            total += loss
+            for parameter, gradient_of_half in zip(self._parameters, gradients, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = gradient_of_half
+                else:
+                    parameter.grad += gradient_of_half
+        return total
+
+
+_Gradient = tuple[float, list[Tensor]]
+
+
+def _gradient(
+    model: PreTrainedModel,
+    parameters: Sequence[nn.Parameter],
+    examples: Sequence[SupervisedExample],
+    *,
+    targets: int,
+) -> _Gradient:
+    """Return the examples' cross-entropy, divided by ``targets``, and its gradients."""
+    read = read_targets(examples)
     total = 0.0
-    for microbatch in padded_rows(targets.rows, microbatch_tokens=8192):
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
+    for microbatch in padded_rows(read.rows, microbatch_tokens=8192):
         with torch.autocast("cpu", torch.bfloat16, enabled=_has_bfloat16()):
             logits = read_logits(model, microbatch)
-        loss = nn.functional.cross_entropy(
-            logits, targets.token_ids[microbatch.slots], reduction="sum"
-        ) / len(targets.token_ids)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
-    if not math.isfinite(total):
-        raise NonFiniteLossError(
-            f"the warm start's loss must be finite, got {total} at step {step}; "
-            "try another model.seed"
+        loss = (
+            nn.functional.cross_entropy(logits, read.token_ids[microbatch.slots], reduction="sum")
+            / targets
         )
-    return total
+        gradients = torch.autograd.grad(loss, parameters)
+        sums = [accumulated + new for accumulated, new in zip(sums, gradients, strict=True)]
+        total += loss.item()
+    return total, sums
 
 
 def _has_bfloat16() -> bool:

@@ -33,6 +33,8 @@ class Gsm8kWorkflow:
     def __init__(self, *, max_calls: int) -> None:
         # AgentScope allows one more reply than it counts iterations.
         self._react = ReActConfig(max_iters=max_calls - 1)
+        # The calculator keeps no state, so all episodes share it: its schema takes time to make.
+        self._toolkit = Toolkit(tools=[FunctionTool(calculator, permission=ALLOW)])
 
     async def run(self, task: Task, models: Models) -> WorkflowResult:
         """Ask the agent; the output is its last reply."""
@@ -40,7 +42,7 @@ class Gsm8kWorkflow:
             name=AGENT,
             system_prompt=SYSTEM_PROMPT,
             model=models[AGENT],
-            toolkit=Toolkit(tools=[FunctionTool(calculator, permission=ALLOW)]),
+            toolkit=self._toolkit,
             # The injected state holds the time of day, which no two runs share.
             injection_config=InjectionConfig(inject_runtime_state=False),
             react_config=self._react,

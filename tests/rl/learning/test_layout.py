@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astuner_rl.learning.layout import Row, padded_rows
+from astuner_rl.learning.layout import MOST_PADDING, Row, padded_rows
 
 
 def test_the_documented_example():
@@ -19,6 +19,17 @@ def test_the_documented_example():
     assert first.reads.tolist() == [4, 8]
     assert first.fed_tokens == 9
     assert second.input_ids.tolist() == [[0, 1]]
+
+
+def test_a_row_that_brings_too_much_padding_starts_a_micro_batch_of_its_own():
+    def row(length: int, slot: int) -> Row:
+        return Row(token_ids=(7,) * length, reads=(length - 1,), slots=(slot,))
+
+    long, fitting, short = 2 * MOST_PADDING, MOST_PADDING, MOST_PADDING - 1
+    (together,) = padded_rows([row(long, 0), row(fitting, 1)], microbatch_tokens=10**6)
+    assert together.input_ids.shape == (2, long)
+    apart = padded_rows([row(long, 0), row(short, 1)], microbatch_tokens=10**6)
+    assert [tuple(microbatch.input_ids.shape) for microbatch in apart] == [(1, long), (1, short)]
 
 
 def test_tokens_after_the_last_reading_are_not_fed():

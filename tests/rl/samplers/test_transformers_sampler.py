@@ -83,7 +83,8 @@ FAMILIES = {
 
 
 def episode(sample: int) -> EpisodeKey:
-    return EpisodeKey("train", 0, 0, sample)
+    """Of one of two tasks, which two threads of a sampler share out between them."""
+    return EpisodeKey("train", 0, sample % 2, sample)
 
 
 def key(sample: int, agent: str = "alice", call: int = 0) -> DrawKey:
@@ -105,13 +106,17 @@ async def opened(
     context_length: int = 200,
     max_sessions: int = 16,
     prefill_tokens: int = 64,
+    threads: int = 2,
 ) -> AsyncIterator[TransformersSampler]:
     sampler = TransformersSampler(
         model or qwen2(),
         stop_token_ids=stop_token_ids,
         pad_token_id=0,
         config=TransformersSamplerConfig(
-            context_length=context_length, max_sessions=max_sessions, prefill_tokens=prefill_tokens
+            context_length=context_length,
+            max_sessions=max_sessions,
+            prefill_tokens=prefill_tokens,
+            threads=threads,
         ),
     )
     try:
@@ -251,15 +256,23 @@ PROMPTS = [
     wave=st.integers(1, len(PROMPTS)),
     max_sessions=st.integers(1, 16),
     prefill_tokens=st.integers(1, 150),
+    threads=st.integers(1, 3),
     cancelled=st.sets(st.integers(0, len(PROMPTS) - 1), max_size=3),
 )
 def test_completions_are_bit_identical_whatever_runs_beside_them(
-    order: list[int], wave: int, max_sessions: int, prefill_tokens: int, cancelled: set[int]
+    order: list[int],
+    wave: int,
+    max_sessions: int,
+    prefill_tokens: int,
+    threads: int,
+    cancelled: set[int],
 ) -> None:
     """Random order and number at a time, slots that run out, prefill cut anywhere, others gone."""
 
     async def complete() -> dict[int, Completion]:
-        async with opened(max_sessions=max_sessions, prefill_tokens=prefill_tokens) as sampler:
+        async with opened(
+            max_sessions=max_sessions, prefill_tokens=prefill_tokens, threads=threads
+        ) as sampler:
             assert sampler.exact
             completions: dict[int, Completion] = {}
             at_once = asyncio.Semaphore(wave)
@@ -333,7 +346,7 @@ def test_a_conversation_is_prefilled_only_where_it_is_new() -> None:
 
     async def complete() -> None:
         async with opened() as sampler:
-            model = sampler._engine._batcher._model
+            model = sampler._model
             model.register_forward_pre_hook(
                 lambda module, args, kwargs: forwarded.append(kwargs["input_ids"].shape[1]),
                 with_kwargs=True,
@@ -397,6 +410,21 @@ def test_weights_are_not_loaded_while_a_request_is_in_flight() -> None:
     assert len(run(complete()).token_ids) == 100
 
 
+def test_no_request_is_sampled_while_weights_are_loaded() -> None:
+    async def complete() -> None:
+        async with opened() as sampler:
+            loading = asyncio.ensure_future(sampler.load_weights(qwen2(1).state_dict(), version=1))
+            await asyncio.sleep(0)
+            with pytest.raises(SamplerError, match="others are being loaded"):
+                await sampler.generate([1], params=SamplingParams(), key=key(0))
+            await loading
+            assert (
+                await sampler.generate([1], params=SamplingParams(), key=key(0))
+            ).policy_version == 1
+
+    run(complete())
+
+
 # --- refusals and failures -----------------------------------------------------------------------
 
 
@@ -451,13 +479,15 @@ def test_weights_that_are_not_finite_fail_every_request_and_all_later_ones() -> 
             assert "logits must be finite" in str(outcomes[0])
             with pytest.raises(SamplerError, match="logits must be finite"):
                 await sampler.generate([1], params=SamplingParams(), key=key(9))
+            with pytest.raises(SamplerError, match="logits must be finite"):
+                await sampler.generate([1], params=SamplingParams(), key=key(8))
 
     run(complete())
 
 
 def test_a_cancelled_request_frees_its_slot() -> None:
     async def complete() -> Completion:
-        async with opened(stop_token_ids=(), max_sessions=1) as sampler:
+        async with opened(stop_token_ids=(), max_sessions=1, threads=1) as sampler:
             params = SamplingParams(max_tokens=190)
             task = asyncio.ensure_future(sampler.generate([1], params=params, key=key(0)))
             waiting = asyncio.ensure_future(sampler.generate([1], params=params, key=key(1)))
@@ -469,22 +499,23 @@ def test_a_cancelled_request_frees_its_slot() -> None:
             completion = await sampler.generate(
                 [1], params=SamplingParams(max_tokens=2), key=key(2)
             )
-            assert not sampler._engine._futures
+            (engine,) = sampler._engines
+            assert not engine._futures
             return completion
 
     assert len(run(complete()).token_ids) == 2
 
 
-def test_closing_fails_what_waits_and_ends_the_thread() -> None:
+def test_closing_fails_what_waits_and_ends_the_threads() -> None:
     async def complete() -> None:
         async with opened(stop_token_ids=()) as sampler:
             params = SamplingParams(max_tokens=190)
             task = asyncio.ensure_future(sampler.generate([1], params=params, key=key(0)))
             await asyncio.sleep(0)
-            thread = sampler._engine._thread
-            assert thread.is_alive()
+            threads = [engine._thread for engine in sampler._engines]
+            assert [thread.is_alive() for thread in threads] == [True, True]
             await sampler.close()
-            assert not thread.is_alive()
+            assert [thread.is_alive() for thread in threads] == [False, False]
             with pytest.raises(SamplerError, match="closed"):
                 await task
             with pytest.raises(SamplerError, match="closed"):
@@ -544,22 +575,13 @@ def test_a_rotary_embedding_that_looks_at_the_whole_batch_is_refused() -> None:
         run(complete())
 
 
-def test_more_threads_or_another_precision_are_not_exact() -> None:
-    exact = []
-    for model, threads in (
-        (qwen2(), 1),
-        (qwen2(), 2),
-        (seeded(Qwen2ForCausalLM, Qwen2Config(**SHAPE)).double(), 1),
-    ):
-        sampler = TransformersSampler(
-            model,
-            stop_token_ids=[],
-            pad_token_id=0,
-            config=TransformersSamplerConfig(context_length=64, threads=threads),
-        )
-        exact.append(sampler.exact)
-        run(sampler.close())
-    assert exact == [True, False, False]
+def test_another_precision_is_not_exact() -> None:
+    async def exact(model: PreTrainedModel) -> bool:
+        async with opened(model) as sampler:
+            return sampler.exact
+
+    assert run(exact(qwen2()))
+    assert not run(exact(seeded(Qwen2ForCausalLM, Qwen2Config(**SHAPE)).double()))
 
 
 def test_the_samplers_threads_are_its_own() -> None:
@@ -577,11 +599,12 @@ def test_the_samplers_threads_are_its_own() -> None:
             qwen2(),
             stop_token_ids=[],
             pad_token_id=0,
-            config=TransformersSamplerConfig(context_length=64, threads=1),
+            config=TransformersSamplerConfig(context_length=64, threads=2),
         )
         inside: list[int] = []
-        sampler._engine.call(lambda _: inside.append(torch.get_num_threads())).result(10)
-        assert (inside, torch.get_num_threads(), threads_of_a_new_thread()) == ([1], 2, 2)
+        for engine in sampler._engines:
+            engine.call(lambda _: inside.append(torch.get_num_threads())).result(10)
+        assert (inside, torch.get_num_threads(), threads_of_a_new_thread()) == ([1, 1], 2, 2)
         run(sampler.close())
     finally:
         torch.set_num_threads(before)

@@ -8,7 +8,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from astuner_rl.errors import NonFiniteLossError
 from astuner_rl.learning.supervised import SupervisedExample
-from astuner_rl.learning.tiny.warm_start import Evaluation, warm_start
+from astuner_rl.learning.tiny.warm_start import Evaluation, is_flat, warm_start
 
 
 def model() -> Qwen3ForCausalLM:
@@ -46,17 +46,51 @@ def run(policy: Qwen3ForCausalLM, *, passes: int, limit_s: float) -> list[Evalua
     )
 
 
-def test_demonstrations_are_learnt() -> None:
+def test_demonstrations_are_learnt_until_accuracy_is_flat() -> None:
     evaluations = run(model(), passes=150, limit_s=600)
-    assert evaluations[-1].step == 150
-    assert evaluations[-1].tokens == 150 * 27
-    assert evaluations[-1].greedy == 1.0
+    assert evaluations[-1].step >= 150
+    assert evaluations[-1].tokens == evaluations[-1].step * 27
+    assert [evaluation.greedy for evaluation in evaluations[-3:]] == [1.0, 1.0, 1.0]
     assert evaluations[-1].sampled > 0.9
     assert evaluations[0].loss > evaluations[-1].loss
 
 
-def test_a_limit_that_the_pace_would_break_shortens_the_plan() -> None:
-    assert run(model(), passes=600, limit_s=0.0)[-1].step == 60
+def test_training_goes_on_after_the_plan_while_accuracy_rises() -> None:
+    evaluations = run(model(), passes=1, limit_s=600)
+    assert len(evaluations) >= 4
+    assert is_flat(evaluations)
+    assert not any(is_flat(evaluations[:end]) for end in range(len(evaluations)))
+
+
+@pytest.mark.parametrize(
+    ("greedy", "flat"),
+    [
+        ([0.70, 0.81, 0.80, 0.82, 0.79], True),
+        ([0.70, 0.81, 0.80, 0.84, 0.79], False),
+        ([0.81, 0.80, 0.75, 0.70], True),
+        ([0.80, 0.80, 0.80], False),
+    ],
+)
+def test_accuracy_is_flat_when_three_evaluations_are_hardly_above_the_best_before(
+    greedy: list[float], flat: bool
+) -> None:
+    evaluations = [
+        Evaluation(step=0, seconds=0.0, tokens=0, loss=0.0, greedy=rate, sampled=0.0)
+        for rate in greedy
+    ]
+    assert is_flat(evaluations) is flat
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second = model(), model()
+    for policy in (first, second):
+        run(policy, passes=5, limit_s=600)
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name])
+
+
+def test_a_limit_that_the_pace_would_break_ends_the_warm_start() -> None:
+    assert run(model(), passes=600, limit_s=0.0)[-1].step == 30
 
 
 def test_a_loss_that_is_no_number_ends_the_warm_start() -> None:
