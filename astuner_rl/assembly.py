@@ -100,11 +100,13 @@ def build_sampler(
     )
 
 
-def build_learner(config: GrpoConfig | PpoConfig, pretrained: Pretrained) -> Learner:
-    """Return the learner of ``pretrained.model``, which it trains in place."""
+def build_learner(
+    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, updates: int
+) -> Learner:
+    """Return the learner of ``pretrained.model``, which it trains in place in so many updates."""
     if isinstance(config, PpoConfig):
-        return PpoLearner(pretrained.model, config)
-    return GrpoLearner(pretrained.model, config)
+        return PpoLearner(pretrained.model, config, updates=updates)
+    return GrpoLearner(pretrained.model, config, updates=updates)
 
 
 def build_examples(

@@ -258,7 +258,7 @@ def _reward(
 ) -> tuple[Resumable, _MakeBackbone]:
     """Return the learner that trains by reward, and the backbone that feeds it."""
     assert isinstance(config.algo, GrpoConfig | PpoConfig)
-    learner = build_learner(config.algo, pretrained)
+    learner = build_learner(config.algo, pretrained, updates=config.train.steps)
 
     def make(parts: _RunParts) -> LocalBackbone:
         return LocalBackbone(

@@ -66,9 +66,11 @@ class PermutingLearner:
         self._learner.load_state_dict(state)
 
 
-def build_permuting(config: GrpoConfig | PpoConfig, pretrained: Pretrained) -> PermutingLearner:
+def build_permuting(
+    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, updates: int
+) -> PermutingLearner:
     """The learner that a run of these settings has, with its rewards permuted."""
-    return PermutingLearner(build_learner(config, pretrained))
+    return PermutingLearner(build_learner(config, pretrained, updates=updates))
 
 
 if __name__ == "__main__":

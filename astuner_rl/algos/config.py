@@ -6,11 +6,20 @@ Not frozen: Hydra's structured configs refuse overrides of frozen dataclasses.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.divergence import KlEstimator
 from astuner_rl.algos.weights import Aggregation
 from astuner_rl.rules import require_choice, require_positive, require_range
+
+
+class Decay(StrEnum):
+    """How a learning rate falls over a run."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    COSINE = "cosine"
 
 
 @dataclass(kw_only=True)
@@ -32,7 +41,10 @@ class SurrogateConfig:
     lr: float = 1e-5
     """Learning rate of the policy after warm-up."""
     warmup_steps: int = 0
-    """Optimizer steps over which the learning rate rises linearly; constant afterwards."""
+    """Optimizer steps over which the learning rate rises linearly."""
+    decay: str = Decay.CONSTANT.value
+    """How the learning rate falls to 0 over the run: ``constant`` (not at all), ``linear`` or
+    ``cosine``."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""
     max_grad_norm: float = 1.0
@@ -54,6 +66,7 @@ class SurrogateConfig:
         require_range("algo.entropy_coefficient", self.entropy_coefficient, low=0.0)
         require_range("algo.lr", self.lr, low=0.0)
         require_range("algo.warmup_steps", self.warmup_steps, low=0)
+        require_choice("algo.decay", self.decay, tuple(Decay))
         require_range("algo.weight_decay", self.weight_decay, low=0.0)
         require_positive("algo.max_grad_norm", self.max_grad_norm)
         require_range("algo.epochs", self.epochs, low=1)
@@ -94,8 +107,9 @@ class PpoConfig(SurrogateConfig):
     """lambda of GAE: 1 trusts the rewards alone, 0 the critic alone."""
     whiten_advantages: bool = True
     """Whether advantages of a batch are brought to mean 0 and variance 1."""
-    critic_lr: float = 1e-4
-    """Learning rate of the critic after warm-up."""
+    critic_lr: float | None = None
+    """Learning rate of the critic after warm-up; null is three times ``lr``, as the critic has to
+    learn more than the policy has."""
     value_clip: float = 0.2
     """How far a value may move in one update; ``inf`` does not clip."""
     critic_warmup_updates: int = 0
@@ -106,6 +120,7 @@ class PpoConfig(SurrogateConfig):
         super().__post_init__()
         require_range("algo.discount", self.discount, low=0.0, high=1.0)
         require_range("algo.trace_decay", self.trace_decay, low=0.0, high=1.0)
-        require_range("algo.critic_lr", self.critic_lr, low=0.0)
+        if self.critic_lr is not None:
+            require_range("algo.critic_lr", self.critic_lr, low=0.0)
         require_positive("algo.value_clip", self.value_clip, finite=False)
         require_range("algo.critic_warmup_updates", self.critic_warmup_updates, low=0)

@@ -15,7 +15,7 @@ from astuner_rl.algos.config import PpoConfig
 from astuner_rl.algos.value import clipped_value_loss
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
-from astuner_rl.learning.optimizer import GuardedAdamW, WarmupConstant
+from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 
 
 class ValueNetwork(nn.Module):
@@ -72,17 +72,20 @@ class Critic:
     Args:
         policy: Whose trunk is copied.
         config: Loss and optimizer.
+        schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
     """
 
-    def __init__(self, policy: PreTrainedModel, config: PpoConfig, *, layout: Layout) -> None:
+    def __init__(
+        self, policy: PreTrainedModel, config: PpoConfig, *, schedule: Schedule, layout: Layout
+    ) -> None:
         self._config = config
         self._layout = layout
         self._network = ValueNetwork(policy).train(False)
         self._optimizer = GuardedAdamW(
             self._network.parameters(),
-            lr=config.critic_lr,
-            schedule=WarmupConstant(config.warmup_steps),
+            lr=3 * config.lr if config.critic_lr is None else config.critic_lr,
+            schedule=schedule,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
         )

@@ -15,7 +15,7 @@ from astuner_rl.algos.weights import Aggregation
 from astuner_rl.learning.batch import flatten, minibatch_weights
 from astuner_rl.learning.layout import Layout, padded_rows
 from astuner_rl.learning.learner import UpdateReport
-from astuner_rl.learning.optimizer import all_or_nothing
+from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, policy_metrics
 from astuner_rl.types import AgentEpisode
 
@@ -26,15 +26,22 @@ class GrpoLearner:
     Args:
         model: The policy; trained in place.
         config: Settings of the algorithm.
+        updates: Of the whole run; only a learning rate that never falls can do without.
         layout: How rows become forward passes.
     """
 
     def __init__(
-        self, model: PreTrainedModel, config: GrpoConfig, *, layout: Layout = padded_rows
+        self,
+        model: PreTrainedModel,
+        config: GrpoConfig,
+        *,
+        updates: int | None = None,
+        layout: Layout = padded_rows,
     ) -> None:
         self._config = config
         self._aggregation = Aggregation(config.aggregation)
-        self._policy = Policy(model, config, layout=layout)
+        schedule = schedule_of(config, updates=updates)
+        self._policy = Policy(model, config, schedule=schedule, layout=layout)
         self._updates = 0
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:

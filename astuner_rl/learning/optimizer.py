@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from astuner_rl.algos.config import Decay, SurrogateConfig
 from astuner_rl.errors import NonFiniteLossError
 
 
@@ -22,14 +23,56 @@ class Schedule(Protocol):
         ...
 
 
-class WarmupConstant:
-    """Rises linearly to 1 over ``warmup_steps`` and stays there."""
+class WarmupDecay:
+    """Rises linearly to 1 over ``warmup_steps``, then falls to 0 at ``total_steps``.
 
-    def __init__(self, warmup_steps: int) -> None:
+    Args:
+        warmup_steps: Optimizer steps; 0 begins at 1.
+        total_steps: Optimizer steps of the whole run.
+        decay: How it falls.
+    """
+
+    def __init__(self, *, warmup_steps: int, total_steps: int, decay: Decay) -> None:
         self._warmup_steps = warmup_steps
+        self._total_steps = total_steps
+        self._decay = decay
 
     def __call__(self, step: int) -> float:
-        return min(1.0, (step + 1) / max(1, self._warmup_steps))
+        """Return the factor of the optimizer step ``step``, counted from 0."""
+        if step < self._warmup_steps:
+            return (step + 1) / self._warmup_steps
+        span = max(1, self._total_steps - self._warmup_steps)
+        progress = min(1.0, (step - self._warmup_steps) / span)
+        match self._decay:
+            case Decay.LINEAR:
+                return 1.0 - progress
+            case Decay.COSINE:
+                return (1.0 + math.cos(math.pi * progress)) / 2
+            case Decay.CONSTANT:
+                return 1.0
+
+
+def schedule_of(config: SurrogateConfig, *, updates: int | None) -> Schedule:
+    """Return the schedule of an algorithm's learning rates.
+
+    Args:
+        config: Its settings.
+        updates: Updates of the whole run; only a learning rate that never falls can do without.
+
+    Raises:
+        ValueError: The learning rate falls and ``updates`` is None.
+    """
+    decay = Decay(config.decay)
+    if updates is None and decay is not Decay.CONSTANT:
+        raise ValueError(
+            f"decay={decay} must know the length of the run, got updates=None; pass updates, or "
+            "set decay=constant"
+        )
+    return WarmupDecay(
+        warmup_steps=config.warmup_steps,
+        total_steps=(updates or 0) * config.epochs * config.minibatches,
+        decay=decay,
+    )
 
 
 class StatefulPart(Protocol):

@@ -17,7 +17,7 @@ from astuner_rl.algos.entropy import entropy_bonus
 from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout
-from astuner_rl.learning.optimizer import GuardedAdamW, WarmupConstant
+from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
 
 
@@ -61,10 +61,18 @@ class Policy:
     Args:
         model: Trained in place.
         config: Loss and optimizer.
+        schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
     """
 
-    def __init__(self, model: PreTrainedModel, config: SurrogateConfig, *, layout: Layout) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        config: SurrogateConfig,
+        *,
+        schedule: Schedule,
+        layout: Layout,
+    ) -> None:
         self._model = model
         model.train(False)
         self._config = config
@@ -73,7 +81,7 @@ class Policy:
         self._optimizer = GuardedAdamW(
             model.parameters(),
             lr=config.lr,
-            schedule=WarmupConstant(config.warmup_steps),
+            schedule=schedule,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
         )

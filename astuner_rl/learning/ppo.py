@@ -17,7 +17,7 @@ from astuner_rl.learning.batch import flatten, minibatch_weights
 from astuner_rl.learning.critic import Critic, CriticStep, critic_metrics
 from astuner_rl.learning.layout import Layout, padded_rows
 from astuner_rl.learning.learner import UpdateReport
-from astuner_rl.learning.optimizer import all_or_nothing
+from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, PolicyStep, policy_metrics
 from astuner_rl.types import AgentEpisode
 
@@ -31,16 +31,23 @@ class PpoLearner:
     Args:
         model: The policy; trained in place. The critic starts from a copy of its trunk.
         config: Settings of the algorithm.
+        updates: Of the whole run; only a learning rate that never falls can do without.
         layout: How rows become forward passes.
     """
 
     def __init__(
-        self, model: PreTrainedModel, config: PpoConfig, *, layout: Layout = padded_rows
+        self,
+        model: PreTrainedModel,
+        config: PpoConfig,
+        *,
+        updates: int | None = None,
+        layout: Layout = padded_rows,
     ) -> None:
         self._config = config
         self._aggregation = Aggregation(config.aggregation)
-        self._policy = Policy(model, config, layout=layout)
-        self._critic = Critic(model, config, layout=layout)
+        schedule = schedule_of(config, updates=updates)
+        self._policy = Policy(model, config, schedule=schedule, layout=layout)
+        self._critic = Critic(model, config, schedule=schedule, layout=layout)
         self._updates = 0
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -13,12 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from astuner_gym.errors import SettingError
+from astuner_rl.algos.config import Decay
 from astuner_rl.learning.layout import Layout, Row, padded_rows
-from astuner_rl.learning.optimizer import GuardedAdamW
+from astuner_rl.learning.optimizer import GuardedAdamW, WarmupDecay
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.rules import require_choice, require_positive, require_range
-
-DECAYS = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ class SupervisedConfig:
     """Learning rate after warm-up."""
     warmup_steps: int = 20
     """Optimizer steps over which the learning rate rises linearly."""
-    decay: str = "cosine"
+    decay: str = Decay.COSINE.value
     """How the learning rate falls to 0 over the run: ``constant`` (not at all), ``linear`` or
     ``cosine``."""
     weight_decay: float = 0.0
@@ -60,7 +58,7 @@ class SupervisedConfig:
     def __post_init__(self) -> None:
         require_range("algo.lr", self.lr, low=0.0)
         require_range("algo.warmup_steps", self.warmup_steps, low=0)
-        require_choice("algo.decay", self.decay, DECAYS)
+        require_choice("algo.decay", self.decay, tuple(Decay))
         require_range("algo.weight_decay", self.weight_decay, low=0.0)
         require_positive("algo.max_grad_norm", self.max_grad_norm)
         require_range("algo.batch_tokens", self.batch_tokens, low=1)
@@ -78,29 +76,6 @@ class SupervisedReport:
     grad_norm: float
     target_tokens: int
     fed_tokens: int
-
-
-class WarmupDecay:
-    """Rises linearly to 1 over ``warmup_steps``, then falls to 0 at ``total_steps``."""
-
-    def __init__(self, *, warmup_steps: int, total_steps: int, decay: str) -> None:
-        self._warmup_steps = warmup_steps
-        self._total_steps = total_steps
-        self._decay = decay
-
-    def __call__(self, step: int) -> float:
-        """Return the factor of the optimizer step ``step``, counted from 0."""
-        if step < self._warmup_steps:
-            return (step + 1) / self._warmup_steps
-        span = max(1, self._total_steps - self._warmup_steps)
-        progress = min(1.0, (step - self._warmup_steps) / span)
-        match self._decay:
-            case "linear":
-                return 1.0 - progress
-            case "cosine":
-                return (1.0 + math.cos(math.pi * progress)) / 2
-            case _:
-                return 1.0
 
 
 class SupervisedLearner:
@@ -129,7 +104,7 @@ class SupervisedLearner:
             model.parameters(),
             lr=config.lr,
             schedule=WarmupDecay(
-                warmup_steps=config.warmup_steps, total_steps=total_steps, decay=config.decay
+                warmup_steps=config.warmup_steps, total_steps=total_steps, decay=Decay(config.decay)
             ),
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,

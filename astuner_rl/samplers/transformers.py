@@ -27,6 +27,8 @@ _SLOT_ALIGNMENT = 64
 _VECTOR = 32
 """Numbers that an activation function on CPU takes at a time; a rest is rounded otherwise."""
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+_Group = tuple[str, int, int]
+"""Phase, step and task of episodes that begin alike."""
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotary embeddings in which a position's angle does not depend on the other tokens of a batch."""
 
@@ -133,6 +135,10 @@ class TransformersSampler:
             )
             for _ in range(threads)
         ]
+        self._unfinished = [0] * threads
+        """By engine, tokens that its requests may still sample, at most."""
+        self._homes: dict[_Group, int] = {}
+        """Which engine samples for a group of episodes, until the weights change."""
         self._loading = False
 
     @property
@@ -164,17 +170,20 @@ class TransformersSampler:
         # A sampler that is broken in part would answer some episodes of a batch and not others.
         for engine in self._engines:
             engine.require_alive()
-        engine = self._engine_of(key.episode)
-        future = engine.submit(request)
+        home = self._home(key.episode)
+        self._unfinished[home] += params.max_tokens
+        future = self._engines[home].submit(request)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            engine.cancel(request)
+            self._engines[home].cancel(request)
             raise
+        finally:
+            self._unfinished[home] -= params.max_tokens
 
     def release(self, episode: EpisodeKey) -> None:
         """Let the cached tokens of an episode go first when room is needed."""
-        self._engine_of(episode).release(episode)
+        self._engines[self._home(episode)].release(episode)
 
     async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
         """Copy weights into the sampler's own model and drop everything cached.
@@ -188,6 +197,7 @@ class TransformersSampler:
             # The engines idle, and nothing wakes them meanwhile.
             copy_weights(self._model, weights)
             await self._call_all(lambda batcher: batcher.forget(policy_version=version))
+            self._homes.clear()
         finally:
             self._loading = False
         self._policy_version = version
@@ -197,8 +207,12 @@ class TransformersSampler:
         for engine in self._engines:
             await asyncio.to_thread(engine.close)
 
-    def _engine_of(self, episode: EpisodeKey) -> Engine:
-        return self._engines[episode.task % len(self._engines)]
+    def _home(self, episode: EpisodeKey) -> int:
+        """Return the engine of an episode's group; a new group goes where least is to be done."""
+        group = (episode.phase, episode.step, episode.task)
+        if group not in self._homes:
+            self._homes[group] = self._unfinished.index(min(self._unfinished))
+        return self._homes[group]
 
     async def _call_all(self, action: Callable[[ContinuousBatcher], None]) -> None:
         for future in [engine.call(action) for engine in self._engines]:

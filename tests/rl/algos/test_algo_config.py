@@ -19,6 +19,7 @@ from astuner_rl.algos.config import GrpoConfig, PpoConfig
         ("clip_low", 1.5, "between 0.0 and 1.0, got 1.5"),
         ("clip_high", -0.1, "got -0.1"),
         ("lr", math.nan, "got nan"),
+        ("decay", "exponential", "must be one of .*linear.*got 'exponential'"),
         ("max_grad_norm", 0.0, "> 0, got 0.0"),
         ("epochs", 0, "got 0"),
         ("minibatches", 0, "got 0"),
@@ -32,7 +33,8 @@ def test_a_bad_value_is_refused_with_its_rule(config, setting, value, rule):
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("discount", 1.1), ("trace_decay", -0.1), ("value_clip", 0.0)]
+    ("setting", "value"),
+    [("critic_lr", -1.0), ("discount", 1.1), ("trace_decay", -0.1), ("value_clip", 0.0)],
 )
 def test_ppo_checks_its_own_settings_too(setting, value):
     with pytest.raises(SettingError, match=setting):

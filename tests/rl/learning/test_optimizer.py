@@ -8,21 +8,48 @@ import pytest
 import torch
 from torch import nn
 
+from astuner_rl.algos.config import Decay, PpoConfig
 from astuner_rl.errors import NonFiniteLossError
-from astuner_rl.learning.optimizer import GuardedAdamW, WarmupConstant, all_or_nothing
+from astuner_rl.learning.optimizer import GuardedAdamW, WarmupDecay, all_or_nothing, schedule_of
 
 
 def one_parameter() -> tuple[nn.Parameter, GuardedAdamW]:
     parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
     optimizer = GuardedAdamW(
-        [parameter], lr=0.1, schedule=WarmupConstant(2), weight_decay=0.0, max_grad_norm=1.0
+        [parameter],
+        lr=0.1,
+        schedule=WarmupDecay(warmup_steps=2, total_steps=0, decay=Decay.CONSTANT),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
     )
     return parameter, optimizer
 
 
-def test_learning_rate_warms_up_and_stays():
-    assert [WarmupConstant(4)(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert WarmupConstant(0)(0) == 1.0
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]),
+    ],
+)
+def test_learning_rate_warms_up_and_decays(decay, expected):
+    schedule = WarmupDecay(warmup_steps=2, total_steps=6, decay=Decay(decay))
+    assert [schedule(step) for step in range(6)] == pytest.approx(expected)
+    assert schedule(60) == pytest.approx(1.0 if decay == "constant" else 0.0)
+
+
+def test_without_warm_up_the_learning_rate_begins_at_its_peak():
+    assert WarmupDecay(warmup_steps=0, total_steps=4, decay=Decay.LINEAR)(0) == 1.0
+
+
+def test_an_algorithms_learning_rate_falls_over_all_its_optimizer_steps():
+    config = PpoConfig(decay="linear", epochs=2, minibatches=3)
+    schedule = schedule_of(config, updates=4)
+    assert [schedule(step) for step in (0, 12, 24)] == [1.0, 0.5, 0.0]
+    with pytest.raises(ValueError, match="must know the length of the run"):
+        schedule_of(config, updates=None)
+    assert schedule_of(PpoConfig(), updates=None)(100) == 1.0
 
 
 def test_step_agrees_with_torch_after_clipping():

@@ -14,6 +14,7 @@ from astuner_rl.errors import NonFiniteLossError
 from astuner_rl.learning.batch import flatten
 from astuner_rl.learning.critic import Critic
 from astuner_rl.learning.layout import padded_rows
+from astuner_rl.learning.optimizer import schedule_of
 from astuner_rl.learning.ppo import PpoLearner
 
 
@@ -40,7 +41,9 @@ def assert_close(left, right, *, tolerance: float) -> None:
 
 def critic_with_a_head(policy) -> tuple[Critic, torch.Tensor]:
     """Return a critic and the weights of its head, which are not 0 as at the start."""
-    critic = Critic(policy, PpoConfig(), layout=padded_rows)
+    critic = Critic(
+        policy, PpoConfig(), schedule=schedule_of(PpoConfig(), updates=None), layout=padded_rows
+    )
     state = copy.deepcopy(critic.state_dict())
     head = torch.linspace(-1, 1, 16, dtype=policy.dtype)
     state["network"]["head.weight"] = head[None]
@@ -49,7 +52,12 @@ def critic_with_a_head(policy) -> tuple[Critic, torch.Tensor]:
 
 
 def test_an_untrained_critic_says_zero(exact_policy, episode_builder):
-    critic = Critic(exact_policy, PpoConfig(), layout=padded_rows)
+    critic = Critic(
+        exact_policy,
+        PpoConfig(),
+        schedule=schedule_of(PpoConfig(), updates=None),
+        layout=padded_rows,
+    )
     values = critic.evaluate(flatten(episode_builder(exact_policy).group([0.0, 1.0])))
     assert not values.values.any()
     assert not values.bootstrap.any()

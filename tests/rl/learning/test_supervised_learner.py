@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from astuner_rl.learning.supervised import (
     SupervisedConfig,
     SupervisedExample,
     SupervisedLearner,
-    WarmupDecay,
     length_grouped_batches,
 )
 
@@ -75,20 +73,6 @@ def test_a_resumed_learner_goes_on_bit_for_bit(make_policy, tmp_path):
     assert learner.step(EXAMPLES) == resumed.step(EXAMPLES)
     for name, tensor in learner.weights().items():
         assert torch.equal(tensor, resumed.weights()[name]), name
-
-
-@pytest.mark.parametrize(
-    ("decay", "expected"),
-    [
-        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
-        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
-        ("cosine", [0.5, 1.0, 1.0, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]),
-    ],
-)
-def test_learning_rate_warms_up_and_decays(decay, expected):
-    schedule = WarmupDecay(warmup_steps=2, total_steps=6, decay=decay)
-    assert [schedule(step) for step in range(6)] == pytest.approx(expected)
-    assert schedule(60) == pytest.approx(1.0 if decay == "constant" else 0.0)
 
 
 @given(
