@@ -23,7 +23,7 @@ from rich.console import Console
 
 from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
-from astuner_rl.algos.config import GrpoConfig, PpoConfig
+from astuner_rl.algos.config import Decay, GrpoConfig, PpoConfig
 from astuner_rl.assembly import (
     build_environment,
     build_examples,
@@ -349,7 +349,7 @@ def _config_hash(config: ExperimentConfig) -> str:
     exact["context_length"] = settings["sampler"]["context_length"]
     exact["train"] = [config.train.groups, config.train.group_size]
     exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]
-    if isinstance(config.algo, SupervisedConfig):
+    if config.algo.decay != Decay.CONSTANT:
         exact["steps"] = config.train.steps  # the learning rate falls towards the last step
     text = json.dumps(exact, sort_keys=True, default=dataclasses.asdict)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

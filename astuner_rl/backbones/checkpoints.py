@@ -87,8 +87,9 @@ class RunCheckpoints:
         if checkpoint.meta.config_hash != self.config_hash:
             raise UnusableInputError(
                 f"{path}: a run resumes with its own env, algo, model, judge, seed, rollout, "
-                "train.groups, train.group_size and sampler.context_length, got others; leave "
-                f"them out, or start a new run with model=hf model.path={checkpoint.model}"
+                "train.groups, train.group_size and sampler.context_length, and where the learning "
+                "rate falls with its train.steps, got others; leave them out, or start a new run "
+                f"with model=hf model.path={checkpoint.model}"
             )
         installed = {name: version(name) for name in VERSIONED}
         if dict(checkpoint.meta.versions) != installed:

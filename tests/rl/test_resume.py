@@ -24,6 +24,7 @@ from typing import Protocol
 import pytest
 
 from astuner_rl import train
+from astuner_rl.samplers.transformers import TransformersSampler
 
 PHASES = ("rollout", "learn", "evaluate", "record", "checkpoint")
 KILLS = 10
@@ -157,11 +158,24 @@ def test_settings_of_speed_may_change_on_the_way(toy: Runs, tmp_path: Path) -> N
     assert toy.outcome(tmp_path / "parts") == whole
 
 
-def test_a_run_that_lost_its_exactness_does_not_get_it_back(toy: Runs, tmp_path: Path) -> None:
+def test_a_run_that_lost_its_exactness_does_not_get_it_back(
+    toy: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "run"
-    toy.finish(folder, "train.steps=1", "eval.tasks=1", "sampler.threads=2")
-    assert toy.resume(folder, "train.steps=2", "sampler.threads=1") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(TransformersSampler, "exact", False)
+        toy.finish(folder, "train.steps=1", "eval.tasks=1")
+    assert toy.resume(folder, "train.steps=2") == 0
     assert [line["run/exact"] for line in toy.metrics(folder)] == [False] * 3
+
+
+def test_a_run_whose_learning_rate_falls_is_not_made_longer(
+    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    toy.finish(folder, "train.steps=1", "eval.tasks=1", "algo.decay=linear")
+    capsys.readouterr()
+    assert "train.steps" in refusal(toy.resume(folder, "train.steps=2"), capsys)
 
 
 # Refused.
@@ -282,20 +296,20 @@ def killable(toy: Runs, tmp_path: Path) -> Killable:
 def test_a_run_that_is_killed_in_every_phase_is_the_run_that_was_not(
     toy: Runs, tmp_path: Path, killable: Killable, algorithm: str
 ) -> None:
-    settings = [*toy.of(algorithm), "train.steps=6", "eval.every=1"]
+    settings = [*toy.of(algorithm), "train.steps=16", "eval.every=1"]
     killable.finish(tmp_path / "whole", *settings)
     run = tmp_path / "killed"
     random = Random(f"kills/{algorithm}")
     hit = []
-    for number, phase in enumerate(PHASES):
-        # The learner is told its step before it is done, the journal afterwards.
-        step = number if phase in ("rollout", "learn") else number + 1
+    for phase in PHASES:
         # A phase may be over before a delayed kill comes; one without delay always hits it.
         for delay in (random.uniform(0, 0.02), random.uniform(0, 0.002), 0.0):
+            saved = toy.checkpoints(run)
+            step = int(saved[-1].name.removeprefix("step-")) if saved else 0
+            if phase not in ("rollout", "learn"):
+                step += 1  # the learner is told its step before it is done, the journal afterwards
             process = killable.go_on(run, *settings, phase=f"phase {phase} {step}", delay=delay)
             process.join()
-            if process.exitcode == 0:
-                break
             assert process.exitcode == -signal.SIGKILL
             if killable.last_phase() == phase:
                 hit.append(phase)

@@ -18,6 +18,7 @@ from astuner_rl import train
 from astuner_rl.learning.grpo import GrpoLearner
 from astuner_rl.learning.learner import UpdateReport
 from astuner_rl.learning.ppo import PpoLearner
+from astuner_rl.samplers.transformers import TransformersSampler
 from astuner_rl.tracing import journal
 from astuner_rl.tracing.episode_log import read_episodes
 from astuner_rl.types import AgentEpisode
@@ -201,8 +202,10 @@ def test_a_seed_names_a_run_bit_for_bit(toy: Runs, tmp_path: Path, algorithm: st
         ("rollout.concurrency=1",),
         ("sampler.max_sessions=2",),
         ("rollout.concurrency=3", "sampler.max_sessions=5", "sampler.prefill_tokens=16"),
+        ("sampler.threads=1",),
+        ("sampler.threads=3",),
     ],
-    ids=["one at a time", "two cached", "odd numbers"],
+    ids=["one at a time", "two cached", "odd numbers", "one thread", "three threads"],
 )
 def test_no_setting_of_speed_changes_a_bit(
     toy: Runs, tmp_path: Path, algorithm: str, speed: tuple[str, ...]
@@ -212,10 +215,11 @@ def test_no_setting_of_speed_changes_a_bit(
     assert toy.finish(tmp_path / "run", *settings, *speed) == expected
 
 
-def test_a_sampler_of_several_threads_makes_no_claim_to_exactness(
-    toy: Runs, tmp_path: Path
+def test_a_sampler_that_is_not_exact_makes_the_run_inexact(
+    toy: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toy.finish(tmp_path / "run", "train.steps=0", "eval.tasks=1", "sampler.threads=2")
+    monkeypatch.setattr(TransformersSampler, "exact", False)
+    toy.finish(tmp_path / "run", "train.steps=0", "eval.tasks=1")
     assert [line["run/exact"] for line in toy.metrics(tmp_path / "run")] == [False]
 
 
