@@ -18,6 +18,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
@@ -102,7 +103,7 @@ def warm_start(
     losses: list[float] = []
     tokens = 0
     start = time.monotonic()
-    with ThreadPoolExecutor(HALVES) as threads:
+    with _one_intra_op_thread(), ThreadPoolExecutor(HALVES) as threads:
         halves = _Halves(model, threads)
         for step, batch in enumerate(batches, start=1):
             optimizers.set_rate(_rate(step / planned))
@@ -139,6 +140,17 @@ def warm_start(
             if step >= planned and (is_flat(evaluations) or seconds >= limit_s):
                 break
     return evaluations
+
+
+@contextmanager
+def _one_intra_op_thread() -> Iterator[None]:
+    """Compute here, and in threads that are started inside, without cutting operations in two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_flat(evaluations: Sequence[Evaluation]) -> bool:

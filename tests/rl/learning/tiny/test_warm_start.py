@@ -81,10 +81,16 @@ def test_accuracy_is_flat_when_three_evaluations_are_hardly_above_the_best_befor
     assert is_flat(evaluations) is flat
 
 
-def test_the_same_seed_gives_the_same_weights() -> None:
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_threads() -> None:
     first, second = model(), model()
-    for policy in (first, second):
-        run(policy, passes=5, limit_s=600)
+    before = torch.get_num_threads()
+    try:
+        for policy, threads in ((first, 1), (second, 2)):
+            torch.set_num_threads(threads)
+            run(policy, passes=5, limit_s=600)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name])
 
