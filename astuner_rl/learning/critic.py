@@ -16,6 +16,7 @@ from astuner_rl.algos.value import clipped_value_loss
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
+from astuner_rl.learning.tree_attention import run_model
 
 
 class ValueNetwork(nn.Module):
@@ -37,13 +38,8 @@ class ValueNetwork(nn.Module):
     def forward(self, microbatch: Microbatch) -> Tensor:
         """Return the values of the states that ``microbatch`` reads, [R], at least float32."""
         on_device = microbatch.to(self.head.weight.device)
-        output = self.trunk(
-            input_ids=on_device.input_ids,
-            position_ids=on_device.position_ids,
-            attention_mask=on_device.attention_mask,
-            use_cache=False,
-        )
-        states = output.last_hidden_state.flatten(0, 1).index_select(0, on_device.reads)
+        hidden = run_model(self.trunk, on_device).last_hidden_state
+        states = hidden.flatten(0, 1).index_select(0, on_device.reads)
         values: Tensor = self.head(states).squeeze(-1)
         return values.to(torch.promote_types(values.dtype, torch.float32))
 

@@ -13,7 +13,8 @@ from astuner_rl.algos.config import GrpoConfig
 from astuner_rl.algos.groups import group_advantages
 from astuner_rl.algos.weights import Aggregation
 from astuner_rl.learning.batch import flatten, minibatch_weights
-from astuner_rl.learning.layout import Layout, padded_rows
+from astuner_rl.learning.forest_layout import layout_of
+from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.learner import UpdateReport
 from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, policy_metrics
@@ -27,7 +28,7 @@ class GrpoLearner:
         model: The policy; trained in place.
         config: Settings of the algorithm.
         updates: Of the whole run; only a learning rate that never falls can do without.
-        layout: How rows become forward passes.
+        layout: How rows become forward passes; None takes what suits the model, see ``layout_of``.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class GrpoLearner:
         config: GrpoConfig,
         *,
         updates: int | None = None,
-        layout: Layout = padded_rows,
+        layout: Layout | None = None,
     ) -> None:
         self._config = config
         self._aggregation = Aggregation(config.aggregation)
+        layout = layout or layout_of(model)
         schedule = schedule_of(config, updates=updates)
         self._policy = Policy(model, config, schedule=schedule, layout=layout)
         self._updates = 0

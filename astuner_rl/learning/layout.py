@@ -33,6 +33,25 @@ class Row:
         return self.token_ids[: max(self.reads) + 1]
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A node of a packed forest: tokens ``start:stop``, its descendants ``stop:end``."""
+
+    start: int
+    stop: int
+    end: int
+    depth: int
+    """Position of the first token in its context."""
+
+
+Branching = tuple[Segment, ...]
+"""The segments of a packed forest, depth first, without a gap between them.
+
+A token sees those before it in its segment, and all tokens of the segments above: token ``k`` is
+seen by ``q`` if ``k <= q < end``, where ``end`` is that of the segment of ``k``.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Microbatch:
     """One forward pass."""
@@ -41,26 +60,28 @@ class Microbatch:
     """[B, T] int64."""
     position_ids: Tensor
     """[B, T] int64, place of each token in its context."""
-    attention_mask: Tensor | None
-    """[B, 1, T, T] bool, True where the token of the third axis may see that of the fourth; None
-    where every token sees all tokens before it in its row."""
+    branching: Branching | None
+    """Which tokens see each other where a row holds a forest, depth first; None where every token
+    sees all tokens before it in its row."""
     reads: Tensor
     """[R] int64, indices of hidden states after ``[B, T, H]`` is flattened to ``[B * T, H]``."""
     slots: Tensor
     """[R] int64, slot of each reading."""
     fed_tokens: int
     """Tokens of the pass, padding left out."""
+    recomputed_tokens: int
+    """Those of them that another micro-batch feeds as well."""
 
     def to(self, device: torch.device) -> Microbatch:
         """Return the same pass on ``device``."""
-        mask = self.attention_mask
         return Microbatch(
             input_ids=self.input_ids.to(device),
             position_ids=self.position_ids.to(device),
-            attention_mask=None if mask is None else mask.to(device),
+            branching=self.branching,
             reads=self.reads.to(device),
             slots=self.slots.to(device),
             fed_tokens=self.fed_tokens,
+            recomputed_tokens=self.recomputed_tokens,
         )
 
 
@@ -115,8 +136,9 @@ def _pad(rows: Sequence[Row]) -> Microbatch:
     return Microbatch(
         input_ids=torch.tensor(input_ids, dtype=torch.int64),
         position_ids=torch.arange(width).expand(len(rows), width),
-        attention_mask=None,
+        branching=None,
         reads=torch.tensor(reads, dtype=torch.int64),
         slots=torch.tensor(slots, dtype=torch.int64),
         fed_tokens=sum(len(row.fed) for row in rows),
+        recomputed_tokens=0,
     )

@@ -16,6 +16,7 @@ from astuner_rl.algos.divergence import KlEstimator, kl_k3, kl_penalty
 from astuner_rl.algos.entropy import entropy_bonus
 from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
 from astuner_rl.learning.batch import TokenBatch
+from astuner_rl.learning.forest import build_forest
 from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
@@ -41,6 +42,7 @@ class PolicyStep:
     tokens: int = 0
     fed_tokens: int = 0
     padding_tokens: int = 0
+    recomputed_tokens: int = 0
     loss: float = 0.0
     grad_norm: float = 0.0
     kl: float = 0.0
@@ -148,6 +150,7 @@ class Policy:
             figures.loss += loss.item()
             self._observe(scores, tokens, figures)
             figures.fed_tokens += microbatch.fed_tokens
+            figures.recomputed_tokens += microbatch.recomputed_tokens
             figures.padding_tokens += microbatch.input_ids.numel() - microbatch.fed_tokens
         figures.grad_norm = self._optimizer.step(loss=figures.loss)
         return figures
@@ -224,8 +227,10 @@ def policy_metrics(
     ``policy/kl``, ``policy/entropy`` and ``policy/clip_fraction`` are means over the tokens of all
     passes. ``policy/kl_sampler`` and ``policy/logprob_gap_max`` are those of the first step, in
     which the weights are still those before the update: on a batch that they sampled, they show
-    what sampler and learner disagree about. ``tokens/forward`` and ``tokens/padding`` are what one
-    pass fed to the policy, ``tokens/dense`` what one row a call would have fed it. Without a step
+    what sampler and learner disagree about. ``tokens/forward``, with ``tokens/recomputed`` among
+    them, and ``tokens/padding`` are what one pass fed to the policy; ``tokens/bound`` is the least
+    that it could feed, the prefix tree of the calls, and ``tokens/dense`` what one row a call would
+    have fed. Without a step
     there are counts alone.
 
     Args:
@@ -239,7 +244,9 @@ def policy_metrics(
         "tokens/trained": trained,
         "tokens/masked/zero_advantage": batch.unit.numel() - trained,
         "tokens/forward": sum(step.fed_tokens for step in passes[0]),
+        "tokens/recomputed": sum(step.recomputed_tokens for step in passes[0]),
         "tokens/padding": sum(step.padding_tokens for step in passes[0]),
+        "tokens/bound": build_forest(batch.rows_of(targets.trained)).tokens,
         "tokens/dense": sum(tokens for tokens, is_trained in dense if is_trained),
     }
     steps = [step for steps_of_pass in passes for step in steps_of_pass]

@@ -15,7 +15,8 @@ from astuner_rl.algos.weights import Aggregation, token_weights
 from astuner_rl.algos.whitening import whiten
 from astuner_rl.learning.batch import flatten, minibatch_weights
 from astuner_rl.learning.critic import Critic, CriticStep, critic_metrics
-from astuner_rl.learning.layout import Layout, padded_rows
+from astuner_rl.learning.forest_layout import layout_of
+from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.learner import UpdateReport
 from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, PolicyStep, policy_metrics
@@ -32,7 +33,7 @@ class PpoLearner:
         model: The policy; trained in place. The critic starts from a copy of its trunk.
         config: Settings of the algorithm.
         updates: Of the whole run; only a learning rate that never falls can do without.
-        layout: How rows become forward passes.
+        layout: How rows become forward passes; None takes what suits the model, see ``layout_of``.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class PpoLearner:
         config: PpoConfig,
         *,
         updates: int | None = None,
-        layout: Layout = padded_rows,
+        layout: Layout | None = None,
     ) -> None:
         self._config = config
         self._aggregation = Aggregation(config.aggregation)
+        layout = layout or layout_of(model)
         schedule = schedule_of(config, updates=updates)
         self._policy = Policy(model, config, schedule=schedule, layout=layout)
         self._critic = Critic(model, config, schedule=schedule, layout=layout)

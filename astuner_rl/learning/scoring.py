@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from astuner_rl.algos.entropy import categorical_entropy
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
+from astuner_rl.learning.tree_attention import run_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,7 @@ def read_logits(model: PreTrainedModel, microbatch: Microbatch) -> Tensor:
     if head is None:
         raise TypeError(f"a policy needs an output head, {type(model).__name__} has none")
     with _reading_only(head, microbatch.reads):
-        output = model(
-            input_ids=microbatch.input_ids,
-            position_ids=microbatch.position_ids,
-            attention_mask=microbatch.attention_mask,
-            use_cache=False,
-        )
+        output = run_model(model, microbatch)
     logits: Tensor = output.logits[0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

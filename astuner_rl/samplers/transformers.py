@@ -15,6 +15,7 @@ from astuner_gym.errors import SettingError
 from astuner_rl.errors import ContextOverflowError, SamplerError
 from astuner_rl.samplers.batching import ContinuousBatcher, Request
 from astuner_rl.samplers.engine import Engine
+from astuner_rl.samplers.families import misfit
 from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
 from astuner_rl.samplers.weights import copy_weights
 
@@ -26,11 +27,8 @@ if TYPE_CHECKING:
 _SLOT_ALIGNMENT = 64
 _VECTOR = 32
 """Numbers that an activation function on CPU takes at a time; a rest is rounded otherwise."""
-_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 _Group = tuple[str, int, int]
 """Phase, step and task of episodes that begin alike."""
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-"""Rotary embeddings in which a position's angle does not depend on the other tokens of a batch."""
 
 
 @dataclass(kw_only=True)
@@ -246,11 +244,9 @@ class TransformersSampler:
 def _check(
     shape: PretrainedConfig, config: TransformersSamplerConfig, token_ids: Sequence[int]
 ) -> None:
-    if shape.model_type not in _MODEL_TYPES:
-        raise SettingError(
-            f"the model's type must be one of {', '.join(_MODEL_TYPES)}, got {shape.model_type}; "
-            "choose such a model, or another sampler"
-        )
+    why = misfit(shape)
+    if why is not None:
+        raise SettingError(f"{why}; choose another model, or another sampler")
     if config.context_length > shape.max_position_embeddings:
         raise SettingError(
             f"sampler.context_length must be <= the model's {shape.max_position_embeddings}, got "
@@ -261,10 +257,4 @@ def _check(
         raise SettingError(
             f"stop and pad tokens must lie in 0..{shape.vocab_size - 1}, got {outside}; take them "
             "from the tokenizer of this model"
-        )
-    rope_type = shape.rope_parameters["rope_type"]
-    if rope_type not in _ROPE_TYPES:
-        raise SettingError(
-            f"rope_type must be one of {', '.join(_ROPE_TYPES)}, got {rope_type}, whose angles "
-            "depend on the longest sequence of a batch; choose another model"
         )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from astuner_rl.types import AgentEpisode, EpisodeKey, SampledSpan, SamplingParams, Timeline
 
@@ -150,22 +160,67 @@ def make_policy() -> Callable[..., PreTrainedModel]:
     return make
 
 
-@pytest.fixture(scope="session")
-def exact_policy() -> PreTrainedModel:
-    """A float64 policy, to be copied before it is trained.
+def in_float64(model: PreTrainedModel) -> PreTrainedModel:
+    """Make a model compute in float64 throughout, where its norms would drop to float32.
 
-    GPT-2, as the norms of newer architectures compute in float32 whatever the model's type.
+    Rotary angles may stay in float32: they are functions of the position, equal in every layout.
     """
+    model = model.double().eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LlamaRMSNorm | MistralRMSNorm | Qwen2RMSNorm | Qwen3RMSNorm):
+            norm = nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=torch.float64)
+            norm.load_state_dict(module.state_dict())
+            model.set_submodule(name, norm)
+    return model
+
+
+@pytest.fixture(scope="session")
+def exact_policy(make_policy: Callable[..., PreTrainedModel]) -> PreTrainedModel:
+    """A float64 policy, to be copied before it is trained."""
+    return in_float64(make_policy())
+
+
+FAMILY_SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,
+}
+FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**FAMILY_SHAPE)),
+    "llama, yarn": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            **FAMILY_SHAPE,
+            rope_parameters={
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 32,
+            },
+        )
+    ),
+    "mistral, sliding": lambda: MistralForCausalLM(MistralConfig(**FAMILY_SHAPE, sliding_window=4)),
+    "qwen2, one layer sliding": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**FAMILY_SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    ),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**FAMILY_SHAPE)),
+}
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """A float32 model of each family that is trained as a tree, to be copied before."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        policy = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCABULARY,
-                n_embd=16,
-                n_layer=2,
-                n_head=2,
-                n_positions=128,
-                initializer_range=0.3,
-            )
-        )
-    return policy.to(torch.float64).eval()
+        return FAMILIES[request.param]().eval()
+
+
+@pytest.fixture(scope="session")
+def exact_family(family: PreTrainedModel) -> PreTrainedModel:
+    """The same model in float64 throughout."""
+    return in_float64(copy.deepcopy(family))

@@ -234,7 +234,9 @@ def test_groups_without_a_difference_are_counted_and_not_run(exact_policy, episo
     metrics = learner.update(solved + mixed).metrics
     assert metrics["tokens/masked/zero_advantage"] == sampled[0]
     assert metrics["tokens/trained"] == sampled[1]
-    assert metrics["tokens/forward"] == sum(len(e.timelines[0].token_ids) - 1 for e in mixed)
+    fed = [episode.timelines[0].token_ids[:-1] for episode in mixed]
+    contexts = {row[:length] for row in fed for length in range(1, len(row) + 1)}
+    assert metrics["tokens/forward"] == metrics["tokens/bound"] == len(contexts)
 
     # They keep their place in the mean: the loss is half of what the mixed group alone would give.
     alone = GrpoLearner(copy.deepcopy(exact_policy), GrpoConfig(lr=1e-3)).update(mixed).metrics

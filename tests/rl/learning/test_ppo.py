@@ -74,7 +74,7 @@ def test_values_are_of_the_state_before_each_token_and_of_the_last_one_if_cut_sh
     values = critic.evaluate(flatten([whole, short]))
 
     def states(token_ids) -> torch.Tensor:
-        return exact_policy.transformer(torch.tensor([token_ids])).last_hidden_state[0] @ head
+        return exact_policy.model(torch.tensor([token_ids])).last_hidden_state[0] @ head
 
     expected = []
     for tokens in (whole.timelines[0].token_ids, short.timelines[0].token_ids):

@@ -1,0 +1,275 @@
+r"""Attention over a packed forest: every token sees its own context and nothing else.
+
+A packed forest (``layout.Branching``) has its tokens depth first, so what sees the keys of a
+segment ``[start, stop)`` are the segment itself, causally, and all of its descendants
+``[stop, end)``, wholly. Hence the whole forest is attended to by a few plain calls, without a mask
+of quadratic size: one causal call a segment, and one call of all its descendants' queries to its
+keys. A query's parts are merged by their log-sum-exps:
+
+    out = sum_i exp(lse_i - lse) out_i,    lse = log sum_i exp(lse_i)
+
+as in flash decoding and ring attention (Liu et al. 2023, arXiv:2310.01889). The gradient of each
+part is that of plain attention with the merged ``out`` and ``lse``, so backward makes the same
+calls. Small neighbouring trees share one call with a mask of at most ``BLOCK`` by ``BLOCK``.
+
+A model runs this through the extension point that transformers has for attention functions; its
+other layers work token by token, with rotary positions by depth, and need no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+
+from astuner_rl.learning.layout import Branching, Microbatch, Segment
+
+ATTENTION_NAME = "astuner_tree"
+"""What ``tree_attention`` is called in ``config._attn_implementation``."""
+BLOCK = 512
+"""Tokens of the largest stretch that is attended to with a mask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One call: queries ``first:stop`` to keys ``key_first:key_stop``."""
+
+    first: int
+    stop: int
+    key_first: int
+    key_stop: int
+    causal: bool
+    """Each query sees the keys up to its own place; both are the same stretch."""
+    masked: bool
+    """Each query sees the keys of its context; both are the same stretch."""
+
+
+def parts_of(branching: Branching) -> list[Part]:
+    """Return calls in which every token sees each token of its context exactly once.
+
+    Example: a segment of 600 tokens above two of 20 gives a causal call of 600, a call of the 40
+    tokens below to the 600 keys, and a masked call of the 40 tokens among themselves.
+    """
+    parts: list[Part] = []
+    index = 0
+    while index < len(branching):
+        segment = branching[index]
+        if segment.end - segment.start > BLOCK:
+            parts.append(
+                Part(segment.start, segment.stop, segment.start, segment.stop, True, False)
+            )
+            if segment.end > segment.stop:
+                parts.append(
+                    Part(segment.stop, segment.end, segment.start, segment.stop, False, False)
+                )
+            index += 1
+            continue
+        first, stop = segment.start, segment.start
+        # What follows a whole subtree is not below it, so whole subtrees may be neighbours here.
+        while index < len(branching) and branching[index].end - first <= BLOCK:
+            stop = branching[index].end
+            while index < len(branching) and branching[index].start < stop:
+                index += 1
+        alone = stop == segment.stop
+        parts.append(Part(first, stop, first, stop, alone, not alone))
+    return parts
+
+
+@dataclass(slots=True, kw_only=True)
+class TreePlan:
+    """How one micro-batch is attended to, shared by all layers of its pass."""
+
+    branching: Branching
+    parts: list[Part] = field(init=False)
+    _ends: Tensor = field(init=False)
+    """[T] end of the segment of each token."""
+    _depths: Tensor = field(init=False)
+    """[T] position of each token in its context."""
+    _masks: dict[tuple[Part, int | None, torch.dtype], Tensor | None] = field(
+        init=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        self.parts = parts_of(self.branching)
+        self._ends = _by_token(self.branching, [segment.end for segment in self.branching])
+        starts = _by_token(self.branching, [segment.start for segment in self.branching])
+        depths = _by_token(self.branching, [segment.depth for segment in self.branching])
+        self._depths = depths + torch.arange(len(starts)) - starts
+
+    def mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
+        """[1, 1, queries, keys] additive: 0 where a key is seen, -inf elsewhere; None if all are,
+        or all up to the query's own place where the part is causal.
+        """
+        if window is not None and window > int(self._depths[part.first : part.stop].max()):
+            window = None
+        key = (part, window, like.dtype)
+        if key not in self._masks:
+            self._masks[key] = self._new_mask(part, window=window, like=like)
+        return self._masks[key]
+
+    def _new_mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
+        if window is None and not part.masked:
+            return None
+        queries = torch.arange(part.first, part.stop)[:, None]
+        keys = torch.arange(part.key_first, part.key_stop)
+        seen = (keys <= queries) & (queries < self._ends[keys])
+        if window is not None:
+            seen &= self._depths[queries] - self._depths[keys] < window
+        mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
+        return mask[None, None].to(like.device)
+
+
+def _by_token(branching: Sequence[Segment], values: Sequence[int]) -> Tensor:
+    lengths = torch.tensor([segment.stop - segment.start for segment in branching])
+    return torch.tensor(values).repeat_interleave(lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What a layer's attention is, besides its tensors."""
+
+    plan: TreePlan
+    scale: float
+    window: int | None
+
+
+class _TreeAttention(torch.autograd.Function):
+    """Attention of [1, H, T, D] queries, keys and values over a packed forest, on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layer: _Layer) -> Tensor:
+        out = torch.zeros_like(query)
+        lse = query.new_full(query.shape[:-1], -torch.inf, dtype=_lse_type(query))
+        for part in layer.plan.parts:
+            mask = layer.plan.mask(part, window=layer.window, like=query)
+            rows = slice(part.first, part.stop)
+            columns = slice(part.key_first, part.key_stop)
+            part_out, part_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                query[:, :, rows],
+                key[:, :, columns],
+                value[:, :, columns],
+                0.0,
+                part.causal and mask is None,
+                attn_mask=mask,
+                scale=layer.scale,
+            )
+            if mask is not None:
+                # A query that sees none of the keys has no part in them; the call returns 0.
+                nothing = (mask == -torch.inf).all(-1)
+                part_lse = part_lse.masked_fill(nothing, -torch.inf)
+            merged = torch.logaddexp(lse[:, :, rows], part_lse)
+            before = (lse[:, :, rows] - merged).exp().nan_to_num(0.0).unsqueeze(-1)
+            added = (part_lse - merged).exp().nan_to_num(0.0).unsqueeze(-1)
+            out[:, :, rows] = (out[:, :, rows] * before + part_out * added).to(out.dtype)
+            lse[:, :, rows] = merged
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.layer = layer
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out, lse = ctx.saved_tensors
+        (grad_out,) = gradients
+        grad_query = torch.zeros_like(query)
+        grad_key = torch.zeros_like(key)
+        grad_value = torch.zeros_like(value)
+        layer: _Layer = ctx.layer
+        for part in layer.plan.parts:
+            mask = layer.plan.mask(part, window=layer.window, like=query)
+            rows = slice(part.first, part.stop)
+            columns = slice(part.key_first, part.key_stop)
+            of_query, of_key, of_value = (
+                torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                    grad_out[:, :, rows],
+                    query[:, :, rows],
+                    key[:, :, columns],
+                    value[:, :, columns],
+                    out[:, :, rows],
+                    lse[:, :, rows],
+                    0.0,
+                    part.causal and mask is None,
+                    attn_mask=mask,
+                    scale=layer.scale,
+                )
+            )
+            grad_query[:, :, rows] += of_query
+            grad_key[:, :, columns] += of_key
+            grad_value[:, :, columns] += of_value
+        return grad_query, grad_key, grad_value, None
+
+
+def _lse_type(query: Tensor) -> torch.dtype:
+    return torch.promote_types(query.dtype, torch.float32)
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    tree_plan: TreePlan,
+    sliding_window: int | None = None,
+    dropout: float = 0.0,
+    position_ids: Tensor | None = None,
+    use_cache: bool = False,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls in every layer.
+
+    The parameters are named as transformers passes them. There is no catch-all on purpose: a model
+    whose attention needs more than these (soft caps, sinks) fails instead of being misread.
+
+    Args:
+        module: The layer, which is not used.
+        query: [1, H, T, D].
+        key: [1, K, T, D] with K a divisor of H.
+        value: As ``key``.
+        attention_mask: None; the plan knows what sees what.
+        scaling: Factor of the products of queries and keys.
+        tree_plan: Of this pass.
+        sliding_window: Number of latest positions in its context that a token sees; None sees all.
+        dropout: Not applied: a policy is trained without.
+        position_ids: Not used; rotary positions are applied before.
+        use_cache: Not used.
+
+    Returns:
+        [1, T, H, D], and no attention weights.
+    """
+    group = query.shape[1] // key.shape[1]
+    attended: Tensor = _TreeAttention.apply(  # type: ignore[no-untyped-call]
+        query,
+        key.repeat_interleave(group, dim=1),
+        value.repeat_interleave(group, dim=1),
+        _Layer(tree_plan, scaling, sliding_window),
+    )
+    return attended.transpose(1, 2), None
+
+
+def run_model(model: torch.nn.Module, microbatch: Microbatch) -> Any:
+    """Run a pass through a Hugging Face model or its trunk, and return its output.
+
+    A packed forest runs with ``tree_attention``, whatever attention the model has otherwise.
+    """
+    arguments: dict[str, Any] = {
+        "input_ids": microbatch.input_ids,
+        "position_ids": microbatch.position_ids,
+        "use_cache": False,
+    }
+    if microbatch.branching is None:
+        return model(**arguments)
+    assert isinstance(model, PreTrainedModel)
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION_NAME)
+    try:
+        return model(**arguments, tree_plan=TreePlan(branching=microbatch.branching))
+    finally:
+        model.set_attn_implementation(usual)
+
+
+AttentionInterface.register(ATTENTION_NAME, tree_attention)

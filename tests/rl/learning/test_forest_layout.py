@@ -1,0 +1,114 @@
+"""Passes over a forest: nothing lost, nothing twice, and a cut only where it must be."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from astuner_rl.learning.forest import build_forest
+from astuner_rl.learning.forest_layout import call_rows, forest_passes, layout_of
+from astuner_rl.learning.layout import Microbatch, Row, Segment
+
+
+def replies(*, prompt: int, lengths: list[int]) -> list[Row]:
+    """Rows that share a prompt and part at their first sampled token."""
+    shared = tuple(range(100, 100 + prompt))
+    return [
+        Row(
+            token_ids=(*shared, *(1000 * (number + 1) + place for place in range(length + 1))),
+            reads=(prompt - 1 + length,),
+            slots=(number,),
+        )
+        for number, length in enumerate(lengths)
+    ]
+
+
+def test_a_forest_that_fits_is_one_pass():
+    (only,) = forest_passes(replies(prompt=4, lengths=[2, 3]), microbatch_tokens=9)
+    assert only.input_ids.tolist() == [[100, 101, 102, 103, 1000, 1001, 2000, 2001, 2002]]
+    assert only.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 4, 5, 6]]
+    assert only.branching == (
+        Segment(start=0, stop=4, end=9, depth=0),
+        Segment(start=4, stop=6, end=6, depth=4),
+        Segment(start=6, stop=9, end=9, depth=4),
+    )
+    assert (only.reads.tolist(), only.slots.tolist()) == ([5, 8], [0, 1])
+    assert (only.fed_tokens, only.recomputed_tokens) == (9, 0)
+
+
+def test_the_documented_cut():
+    rows = replies(prompt=6, lengths=[3, 3, 3])
+    first, second = forest_passes(rows, microbatch_tokens=12)
+    assert (first.fed_tokens, first.recomputed_tokens, first.slots.tolist()) == (12, 0, [0, 1])
+    assert (second.fed_tokens, second.recomputed_tokens, second.slots.tolist()) == (9, 6, [2])
+
+
+def test_a_path_that_does_not_fit_runs_alone():
+    passes = forest_passes(replies(prompt=6, lengths=[3, 1]), microbatch_tokens=2)
+    assert [(one.fed_tokens, one.recomputed_tokens) for one in passes] == [(7, 0), (9, 6)]
+
+
+def context_of(microbatch: Microbatch, place: int) -> tuple[int, ...]:
+    """The tokens that the state at ``place`` has seen, by the rule of the branching alone."""
+    assert microbatch.branching is not None
+    token_ids = microbatch.input_ids[0].tolist()
+    end = {
+        token: segment.end
+        for segment in microbatch.branching
+        for token in range(segment.start, segment.stop)
+    }
+    return tuple(token_ids[token] for token in range(place + 1) if place < end[token])
+
+
+@given(
+    contexts=st.lists(st.lists(st.integers(0, 1), min_size=2, max_size=12), max_size=8),
+    budget=st.integers(1, 40),
+)
+def test_any_cut_reads_every_state_once_in_its_context(contexts: list[list[int]], budget: int):
+    rows = [
+        Row(token_ids=tuple(tokens), reads=(len(tokens) - 2,), slots=(slot,))
+        for slot, tokens in enumerate(contexts)
+    ]
+    passes = forest_passes(rows, microbatch_tokens=budget)
+    found = {}
+    for one in passes:
+        longest = max(int(position) + 1 for position in one.position_ids[0])
+        assert one.fed_tokens == one.input_ids.numel() <= max(budget, longest)
+        for read, slot in zip(one.reads.tolist(), one.slots.tolist(), strict=True):
+            assert slot not in found
+            found[slot] = context_of(one, read)
+            assert int(one.position_ids[0, read]) + 1 == len(found[slot])
+    assert found == {slot: row.fed for slot, row in enumerate(rows)}
+    fed = sum(one.fed_tokens - one.recomputed_tokens for one in passes)
+    assert fed == build_forest(rows).tokens
+
+
+def test_a_row_for_every_call():
+    (both,) = call_rows(
+        [Row(token_ids=(1, 2, 11, 3, 12, 13), reads=(1, 3, 4), slots=(0, 1, 2))],
+        microbatch_tokens=100,
+    )
+    assert both.input_ids.tolist() == [[1, 2, 11, 3, 12], [1, 2, 0, 0, 0]]
+    assert both.slots.tolist() == [1, 2, 0]
+    assert both.reads.tolist() == [3, 4, 6]
+
+
+def test_a_model_whose_attention_is_not_known_is_trained_call_by_call(
+    caplog: pytest.LogCaptureFixture,
+):
+    shape = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    assert layout_of(LlamaForCausalLM(LlamaConfig(**shape))) is forest_passes
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING):
+        gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1))
+        assert layout_of(gpt2) is call_rows
+    assert "every call is trained as a row of its own" in caplog.text
+    assert "got gpt2" in caplog.text
+
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    dynamic = LlamaForCausalLM(LlamaConfig(**shape, rope_parameters=rope))
+    assert layout_of(dynamic) is call_rows

@@ -1,0 +1,190 @@
+"""Tree attention is dense attention with the forest's mask, and a forest is its dense rows."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from astuner_rl.learning import tree_attention
+from astuner_rl.learning.critic import ValueNetwork
+from astuner_rl.learning.forest_layout import call_rows, forest_passes
+from astuner_rl.learning.layout import Layout, Row, Segment
+from astuner_rl.learning.scoring import read_logits
+from astuner_rl.learning.tree_attention import BLOCK, Part, TreePlan, parts_of
+
+
+def test_the_documented_parts():
+    branching = (Segment(0, 600, 640, 0), Segment(600, 620, 620, 600), Segment(620, 640, 640, 600))
+    assert parts_of(branching) == [
+        Part(0, 600, 0, 600, causal=True, masked=False),
+        Part(600, 640, 0, 600, causal=False, masked=False),
+        Part(600, 640, 600, 640, causal=False, masked=True),
+    ]
+
+
+def test_a_long_prompt_with_a_large_group_needs_no_large_mask():
+    prompt, reply, group = 32_768, 400, 64
+    end = prompt + group * reply
+    replies = [
+        Segment(start, start + reply, start + reply, prompt) for start in range(prompt, end, reply)
+    ]
+    parts = parts_of((Segment(0, prompt, end, 0), *replies))
+    assert len(parts) == 2 + group
+    masked = [part for part in parts if part.masked]
+    assert all(part.stop - part.first <= BLOCK for part in masked)
+    assert sum((part.stop - part.first) ** 2 for part in masked) <= end * BLOCK
+
+
+@st.composite
+def forests(draw: st.DrawFn) -> list[Row]:
+    """Rows of few different tokens, so that they branch and rejoin in every way."""
+    rows: list[Row] = []
+    slots = 0
+    for _ in range(draw(st.integers(1, 6))):
+        token_ids = draw(st.lists(st.integers(0, 1), min_size=2, max_size=12))
+        reads = sorted(draw(st.sets(st.integers(0, len(token_ids) - 2), min_size=1)))
+        rows.append(
+            Row(
+                token_ids=tuple(token_ids),
+                reads=tuple(reads),
+                slots=tuple(range(slots, slots + len(reads))),
+            )
+        )
+        slots += len(reads)
+    return rows
+
+
+def dense_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    depths: Tensor,
+    branching: tuple[Segment, ...],
+    *,
+    window: int | None,
+) -> Tensor:
+    ends = torch.zeros(len(depths), dtype=torch.int64)
+    for segment in branching:
+        ends[segment.start : segment.stop] = segment.end
+    place = torch.arange(len(depths))
+    seen = (place <= place[:, None]) & (place[:, None] < ends)
+    if window is not None:
+        seen &= depths[:, None] - depths < window
+    products = query @ key.transpose(-1, -2) * 0.5
+    return products.masked_fill(~seen, -torch.inf).softmax(-1) @ value
+
+
+@settings(deadline=None)
+@given(
+    rows=forests(),
+    block=st.sampled_from([1, 4, 9, BLOCK]),
+    window=st.sampled_from([None, 1, 3, 7]),
+    budget=st.integers(1, 50),
+)
+def test_output_and_gradients_are_those_of_a_dense_mask(
+    rows: list[Row], block: int, window: int | None, budget: int
+):
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_attention, "BLOCK", block)
+        for microbatch in forest_passes(rows, microbatch_tokens=budget):
+            assert microbatch.branching is not None
+            shape = (1, 2, microbatch.fed_tokens, 4)
+            tensors = [
+                torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(3)
+            ]
+            plan = TreePlan(branching=microbatch.branching)
+            out, _ = tree_attention.tree_attention(
+                torch.nn.Identity(),
+                *tensors,
+                None,
+                scaling=0.5,
+                tree_plan=plan,
+                sliding_window=window,
+            )
+            expected = dense_attention(
+                *tensors, microbatch.position_ids[0], microbatch.branching, window=window
+            ).transpose(1, 2)
+            assert torch.allclose(out, expected, rtol=0, atol=1e-12)
+            weight = torch.randn_like(out)
+            ours = torch.autograd.grad((out * weight).sum(), tensors)
+            theirs = torch.autograd.grad((expected * weight).sum(), tensors)
+            for one, other in zip(ours, theirs, strict=True):
+                assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+def loss_and_gradients(
+    model: PreTrainedModel, rows: list[Row], layout: Layout, *, budget: int
+) -> tuple[float, dict[str, Tensor]]:
+    """A loss in which policy and critic have a part, both through all their parameters."""
+    policy = copy.deepcopy(model)
+    critic = ValueNetwork(policy)
+    with torch.no_grad():
+        critic.head.weight.copy_(torch.linspace(-1, 1, critic.head.weight.shape[1]))
+    slots = sum(len(row.slots) for row in rows)
+    total = 0.0
+    weights = torch.linspace(0.5, 1, slots, dtype=model.dtype)
+    for microbatch in layout(rows, microbatch_tokens=budget):
+        weight = weights[microbatch.slots]
+        logprobs = read_logits(policy, microbatch).log_softmax(-1)[:, 3]
+        loss = (weight * (critic(microbatch).square() - logprobs)).sum()
+        loss.backward()
+        total += loss.item()
+    gradients = {
+        f"{kind}/{name}": parameter.grad
+        for kind, module in (("policy", policy), ("critic", critic))
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None
+    }
+    return total, gradients
+
+
+def difference(model: PreTrainedModel, rows: list[Row], *, budget: int) -> float:
+    """Largest difference between forest and dense rows, relative to the largest gradient."""
+    loss, gradients = loss_and_gradients(model, rows, forest_passes, budget=budget)
+    dense_loss, dense_gradients = loss_and_gradients(model, rows, call_rows, budget=1)
+    assert gradients.keys() == dense_gradients.keys()
+    scale = max(gradient.abs().max().item() for gradient in dense_gradients.values())
+    largest = abs(loss - dense_loss) / abs(dense_loss)
+    for name, gradient in gradients.items():
+        apart = (gradient - dense_gradients[name]).abs().max().item()
+        largest = max(largest, apart / scale)
+    return largest
+
+
+ANY_FOREST = settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@ANY_FOREST
+@given(rows=forests(), budget=st.integers(1, 60))
+def test_a_forest_has_loss_and_gradients_of_one_dense_row_a_call(
+    exact_family: PreTrainedModel, rows: list[Row], budget: int
+):
+    assert difference(exact_family, rows, budget=budget) < 1e-10
+
+
+@ANY_FOREST
+@given(rows=forests(), budget=st.integers(1, 60))
+def test_in_float32_they_agree_up_to_rounding(
+    family: PreTrainedModel, rows: list[Row], budget: int
+):
+    assert difference(family, rows, budget=budget) < 1e-5
+
+
+def test_the_model_keeps_its_own_attention(family: PreTrainedModel):
+    before = family.config._attn_implementation
+    (microbatch,) = forest_passes(
+        [Row(token_ids=(1, 2, 3), reads=(1,), slots=(0,))], microbatch_tokens=9
+    )
+    read_logits(family, microbatch)
+    assert family.config._attn_implementation == before
