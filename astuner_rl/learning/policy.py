@@ -230,8 +230,7 @@ def policy_metrics(
     what sampler and learner disagree about. ``tokens/forward``, with ``tokens/recomputed`` among
     them, and ``tokens/padding`` are what one pass fed to the policy; ``tokens/bound`` is the least
     that it could feed, the prefix tree of the calls, and ``tokens/dense`` what one row a call would
-    have fed. Without a step
-    there are counts alone.
+    have fed. Without a step there are counts alone.
 
     Args:
         batch: What was trained on.
