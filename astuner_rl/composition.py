@@ -108,8 +108,10 @@ def compose_settings(
     search_path = _search_path(folders)
     with _hydra():
         parsed = _parse(overrides)
+        kept = {} if resumed is None else _choices_of(resumed)
         for override in parsed:
             _check_form(override, config_dirs=config_dirs)
+            _check_kept(override, kept=kept)
         # The settings that there are with these options, for what a refusal suggests.
         chosen = [search_path, *(each.input_line or "" for each in parsed if _is_choice(each))]
         try:
@@ -209,6 +211,29 @@ def _check_form(override: Override, *, config_dirs: Sequence[Path]) -> None:
         options = _options(key, config_dirs=config_dirs)
         if override.value() not in options:
             raise not_an_option(key, str(override.value()), options=options)
+
+
+def _check_kept(override: Override, *, kept: Mapping[str, str]) -> None:
+    """Refuse an option other than the resumed run's, ``kept``: its settings are of another kind."""
+    group = override.key_or_group
+    if group in kept and override.value() != kept[group]:
+        raise SettingError(
+            f"a resumed run keeps {group}={kept[group]}, got {override.input_line!r}; leave it "
+            "out, or start a new run with model=hf model.path=<checkpoint>/hf"
+        )
+
+
+def _choices_of(folder: Path) -> dict[str, str]:
+    """Return the option of each group in the settings of a run, as ``config_yaml`` wrote them."""
+    path = folder / CONFIG_FILE
+    try:
+        defaults = yaml.safe_load(path.read_text("utf-8"))["defaults"]
+        choices = [choice for choice in defaults if isinstance(choice, dict)]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"{path} must be as the run wrote it, got {error!r}; name another run folder"
+        ) from error
+    return {group: option for choice in choices for group, option in choice.items()}
 
 
 def _is_choice(override: Override) -> bool:

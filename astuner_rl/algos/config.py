@@ -14,6 +14,10 @@ from astuner_rl.algos.weights import Aggregation
 from astuner_rl.rules import require_choice, require_positive, require_range
 
 
+LARGEST_LR = 10.0
+"""Far above any that learns; beyond it a step leaves the range of float32."""
+
+
 class Decay(StrEnum):
     """How a learning rate falls over a run."""
 
@@ -64,7 +68,7 @@ class SurrogateConfig:
         require_range("algo.clip_high", self.clip_high, low=0.0)
         require_range("algo.kl_coefficient", self.kl_coefficient, low=0.0)
         require_range("algo.entropy_coefficient", self.entropy_coefficient, low=0.0)
-        require_range("algo.lr", self.lr, low=0.0)
+        require_range("algo.lr", self.lr, low=0.0, high=LARGEST_LR)
         require_range("algo.warmup_steps", self.warmup_steps, low=0)
         require_choice("algo.decay", self.decay, tuple(Decay))
         require_range("algo.weight_decay", self.weight_decay, low=0.0)
@@ -121,6 +125,6 @@ class PpoConfig(SurrogateConfig):
         require_range("algo.discount", self.discount, low=0.0, high=1.0)
         require_range("algo.trace_decay", self.trace_decay, low=0.0, high=1.0)
         if self.critic_lr is not None:
-            require_range("algo.critic_lr", self.critic_lr, low=0.0)
+            require_range("algo.critic_lr", self.critic_lr, low=0.0, high=LARGEST_LR)
         require_positive("algo.value_clip", self.value_clip, finite=False)
         require_range("algo.critic_warmup_updates", self.critic_warmup_updates, low=0)

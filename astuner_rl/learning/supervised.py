@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from astuner_gym.errors import SettingError
-from astuner_rl.algos.config import Decay
+from astuner_rl.algos.config import LARGEST_LR, Decay
 from astuner_rl.learning.layout import Layout, Row, padded_rows
 from astuner_rl.learning.optimizer import GuardedAdamW, WarmupDecay
 from astuner_rl.learning.scoring import read_logits
@@ -56,7 +56,7 @@ class SupervisedConfig:
     """How many demonstrations are imitated, from the first; fewer if there are fewer."""
 
     def __post_init__(self) -> None:
-        require_range("algo.lr", self.lr, low=0.0)
+        require_range("algo.lr", self.lr, low=0.0, high=LARGEST_LR)
         require_range("algo.warmup_steps", self.warmup_steps, low=0)
         require_choice("algo.decay", self.decay, tuple(Decay))
         require_range("algo.weight_decay", self.weight_decay, low=0.0)

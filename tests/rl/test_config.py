@@ -166,6 +166,20 @@ def test_a_resumed_run_keeps_its_settings_but_for_those_given_anew(tmp_path: Pat
     assert (again.train.steps, again.seed) == (9, 3)
 
 
+@pytest.mark.parametrize("option", ["algo=ppo", "env=custom", "model=hf", "sampler=scripted"])
+def test_a_resumed_run_keeps_its_options(tmp_path: Path, option: str) -> None:
+    group = option.partition("=")[0]
+    with pytest.raises(SettingError, match=rf"a resumed run keeps {group}=\w+, got '{option}'"):
+        resumed(tmp_path, compose_experiment([]), option)
+
+
+@pytest.mark.parametrize("content", ["", "defaults", "a: [", "\0"])
+def test_a_damaged_config_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(SettingError, match=r"config\.yaml must be as the run wrote it"):
+        compose_experiment([f"run.resume={tmp_path}"])
+
+
 def test_no_interpolation_is_left_in_the_written_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
