@@ -13,7 +13,6 @@ from astuner_rl.algos.divergence import KlEstimator
 from astuner_rl.algos.weights import Aggregation
 from astuner_rl.rules import require_choice, require_positive, require_range
 
-
 LARGEST_LR = 10.0
 """Far above any that learns; beyond it a step leaves the range of float32."""
 
