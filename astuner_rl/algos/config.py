@@ -10,11 +10,37 @@ from enum import StrEnum
 
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.divergence import KlEstimator
+from astuner_rl.algos.importance import Importance
 from astuner_rl.algos.weights import Aggregation
 from astuner_rl.rules import require_choice, require_positive, require_range
 
 LARGEST_LR = 10.0
 """Far above any that learns; beyond it a step leaves the range of float32."""
+
+
+class Ratio(StrEnum):
+    """What a probability ratio is of."""
+
+    TOKEN = "token"
+    SEQUENCE = "sequence"
+
+
+class Surrogate(StrEnum):
+    """How the loss treats ratios that moved too far."""
+
+    CLIP = "clip"
+    CISPO = "cispo"
+
+
+class Baseline(StrEnum):
+    """What a reward is compared with."""
+
+    GROUP = "group"
+    """The mean of its group."""
+    LEAVE_ONE_OUT = "leave_one_out"
+    """The mean of the others of its group."""
+    BATCH = "batch"
+    """The mean of the batch, by whose standard deviation it is divided."""
 
 
 class Decay(StrEnum):
@@ -30,11 +56,25 @@ class SurrogateConfig:
     """What every algorithm with a clipped surrogate shares: loss, optimizer and cut into passes."""
 
     aggregation: str = Aggregation.EPISODE.value
-    """What weighs the same in the loss: ``episode``, ``call`` or ``token``."""
+    """What weighs the same in the loss: ``episode``, ``call``, ``token``, or ``constant``: tokens,
+    by ``constant_tokens`` and not by how many there are."""
+    constant_tokens: int = 256
+    """Tokens that an agent-episode counts as under ``aggregation=constant``."""
+    ratio: str = Ratio.TOKEN.value
+    """Whose probability ratio is clipped: each ``token``'s, or that of the whole reply,
+    ``sequence`` (GSPO)."""
+    surrogate: str = Surrogate.CLIP.value
+    """``clip`` takes the gradient from tokens that moved too far (PPO), ``cispo`` bounds their
+    weight."""
     clip_low: float = 0.2
-    """How far below 1 the probability ratio still has a gradient."""
+    """How far below 1 the probability ratio is not clipped."""
     clip_high: float = 0.2
     """How far above 1."""
+    importance: str = Importance.NONE.value
+    """What corrects for a sampler that differs from the learner: ``none``, ``truncate`` or
+    ``mask``; the last two cost a forward pass."""
+    importance_bound: float = 2.0
+    """The largest weight of a token by that correction."""
     kl_coefficient: float = 0.0
     """Weight of the divergence from the initial policy; 0 keeps no copy of it."""
     kl_estimator: str = KlEstimator.K3.value
@@ -63,6 +103,11 @@ class SurrogateConfig:
     def __post_init__(self) -> None:
         require_choice("algo.aggregation", self.aggregation, tuple(Aggregation))
         require_choice("algo.kl_estimator", self.kl_estimator, tuple(KlEstimator))
+        require_range("algo.constant_tokens", self.constant_tokens, low=1)
+        require_choice("algo.ratio", self.ratio, tuple(Ratio))
+        require_choice("algo.surrogate", self.surrogate, tuple(Surrogate))
+        require_choice("algo.importance", self.importance, tuple(Importance))
+        require_range("algo.importance_bound", self.importance_bound, low=1.0)
         require_range("algo.clip_low", self.clip_low, low=0.0, high=1.0)
         require_range("algo.clip_high", self.clip_high, low=0.0)
         require_range("algo.kl_coefficient", self.kl_coefficient, low=0.0)
@@ -79,11 +124,22 @@ class SurrogateConfig:
 
 @dataclass(kw_only=True)
 class GrpoConfig(SurrogateConfig):
-    """GRPO: the baseline of an episode is the mean reward of its group (arXiv:2402.03300)."""
+    """GRPO and its relatives without a critic: one advantage for an agent-episode."""
 
+    baseline: str = Baseline.GROUP.value
+    """What a reward is compared with: the mean of its ``group`` (GRPO), of the others of its group
+    (``leave_one_out``, RLOO), or of the ``batch``, divided by its standard deviation
+    (REINFORCE++)."""
     scale_by_std: bool = True
-    """Whether advantages are divided by the group's standard deviation, as published; without it
-    the algorithm is Dr. GRPO's (arXiv:2503.20783)."""
+    """Whether advantages of ``baseline=group`` are divided by the group's standard deviation."""
+    overlong_tokens: int = 0
+    """Replies within so many tokens of ``rollout.max_tokens`` are punished by up to 1 (DAPO); 0
+    punishes none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("algo.baseline", self.baseline, tuple(Baseline))
+        require_range("algo.overlong_tokens", self.overlong_tokens, low=0)
 
     def require_group_size(self, group_size: int) -> None:
         """Refuse a group in which no episode has a sibling: its advantage would always be 0.
@@ -91,10 +147,10 @@ class GrpoConfig(SurrogateConfig):
         Raises:
             SettingError: ``group_size`` is below 2.
         """
-        if group_size < 2:
+        if group_size < 2 and self.baseline != Baseline.BATCH:
             raise SettingError(
                 f"group_size must be >= 2 to centre rewards, got {group_size}; "
-                "set train.group_size=2 or more, or algo=ppo"
+                "set train.group_size=2 or more, or algo=ppo or reinforce_pp"
             )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from astuner_gym.errors import SettingError
+from astuner_rl.algos.config import SurrogateConfig
 from astuner_rl.algos.weights import Aggregation, token_weights
 from astuner_rl.learning.layout import Row
 from astuner_rl.types import AgentEpisode, SampledSpan, Timeline
@@ -32,6 +33,10 @@ class TokenBatch:
     """[N] int64, agent-episode of each token; ascending."""
     call: Tensor
     """[N] int64, call of each token, numbered over the batch; ascending."""
+    call_unit: Tensor
+    """[C] int64, agent-episode of each call."""
+    call_limit: Tensor
+    """[C] int64, tokens that each call might have sampled."""
     rewards: Tensor
     """[U] float64."""
     group: Tensor
@@ -91,9 +96,10 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
     temperatures: list[float] = []
     unit: list[int] = []
     call: list[int] = []
+    call_unit: list[int] = []
+    call_limit: list[int] = []
     rows: list[tuple[Row, ...]] = []
     dense_tokens: list[int] = []
-    calls = 0
     for u, episode in enumerate(episodes):
         first_slot: dict[int, int] = {}
         for timeline, span in _in_call_order(episode):
@@ -109,8 +115,9 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
             old_logprobs += span.logprobs
             temperatures += [span.params.temperature] * length
             unit += [u] * length
-            call += [calls] * length
-            calls += 1
+            call += [len(call_unit)] * length
+            call_unit.append(u)
+            call_limit.append(span.params.max_tokens)
         found = (_row(timeline, first_slot) for timeline in episode.timelines)
         rows.append(tuple(row for row in found if row.reads))
         dense_tokens.append(
@@ -122,6 +129,8 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
         temperatures=torch.tensor(temperatures, dtype=torch.float64),
         unit=torch.tensor(unit, dtype=torch.int64),
         call=torch.tensor(call, dtype=torch.int64),
+        call_unit=torch.tensor(call_unit, dtype=torch.int64),
+        call_limit=torch.tensor(call_limit, dtype=torch.int64),
         rewards=torch.tensor([episode.reward for episode in episodes], dtype=torch.float64),
         group=_number_groups(episodes),
         truncated=torch.tensor([episode.truncated for episode in episodes], dtype=torch.bool),
@@ -178,26 +187,28 @@ def _number_groups(episodes: Sequence[AgentEpisode]) -> Tensor:
     return torch.tensor(group, dtype=torch.int64)
 
 
-def minibatch_weights(
-    batch: TokenBatch, minibatches: int, *, aggregation: Aggregation
-) -> list[Tensor]:
+def minibatch_weights(batch: TokenBatch, config: SurrogateConfig) -> list[Tensor]:
     """Return the loss weights of each optimizer step in one pass over the batch.
 
     Agent-episodes are split in their order into parts of equal size, give or take one, so
-    siblings of a group stay together. Weights sum to 1 over a part and are 0 outside it.
+    siblings of a group stay together. Weights are those of the part alone, see
+    :func:`astuner_rl.algos.weights.token_weights`, and 0 outside it.
 
     Returns:
-        Up to ``minibatches`` times [N] float64; a part without a token is left out.
+        Up to ``config.minibatches`` times [N] float64; a part without a token is left out.
     """
     parts = []
-    for part in range(minibatches):
-        first = part * batch.units // minibatches
-        stop = (part + 1) * batch.units // minibatches
+    for part in range(config.minibatches):
+        first = part * batch.units // config.minibatches
+        stop = (part + 1) * batch.units // config.minibatches
         inside = (batch.unit >= first) & (batch.unit < stop)
         if inside.any():
             weights = torch.zeros(inside.numel(), dtype=torch.float64)
             weights[inside] = token_weights(
-                batch.unit[inside], batch.call[inside], aggregation=aggregation
+                batch.unit[inside],
+                batch.call[inside],
+                aggregation=Aggregation(config.aggregation),
+                constant=config.constant_tokens,
             )
             parts.append(weights)
     return parts

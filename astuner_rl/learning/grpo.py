@@ -1,4 +1,4 @@
-"""GRPO: the baseline of an episode is the mean reward of its group."""
+"""GRPO and its relatives: an agent-episode has one advantage, and no critic is needed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from astuner_rl.algos.config import GrpoConfig
+from astuner_rl.algos.config import Baseline, GrpoConfig
 from astuner_rl.algos.groups import group_advantages
-from astuner_rl.algos.weights import Aggregation
-from astuner_rl.learning.batch import flatten, minibatch_weights
+from astuner_rl.algos.leave_one_out import leave_one_out_advantages
+from astuner_rl.algos.overlong import overlong_penalty
+from astuner_rl.algos.weights import Aggregation, token_weights
+from astuner_rl.algos.whitening import whiten
+from astuner_rl.learning.batch import TokenBatch, flatten, minibatch_weights
 from astuner_rl.learning.forest_layout import layout_of
 from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.learner import UpdateReport
@@ -22,7 +26,7 @@ from astuner_rl.types import AgentEpisode
 
 
 class GrpoLearner:
-    """GRPO (Shao et al. 2024, arXiv:2402.03300) over agent-episodes.
+    """GRPO (Shao et al. 2024, arXiv:2402.03300) over agent-episodes, and what settings make of it.
 
     Args:
         model: The policy; trained in place.
@@ -40,7 +44,6 @@ class GrpoLearner:
         layout: Layout | None = None,
     ) -> None:
         self._config = config
-        self._aggregation = Aggregation(config.aggregation)
         layout = layout or layout_of(model)
         schedule = schedule_of(config, updates=updates)
         self._policy = Policy(model, config, schedule=schedule, layout=layout)
@@ -49,11 +52,8 @@ class GrpoLearner:
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
         """Train on ``episodes``; see :class:`astuner_rl.learning.learner.Learner`."""
         batch = flatten(episodes)
-        advantages = group_advantages(
-            batch.rewards, batch.group, scale_by_std=self._config.scale_by_std
-        )
-        targets = self._policy.targets(batch, advantages[batch.unit])
-        parts = minibatch_weights(batch, self._config.minibatches, aggregation=self._aggregation)
+        targets = self._policy.targets(batch, self._advantages(batch))
+        parts = minibatch_weights(batch, self._config)
         passes = []
         # A single step leaves everything as it was if it fails; only several need a copy.
         several = self._config.epochs * len(parts) > 1
@@ -63,6 +63,22 @@ class GrpoLearner:
                 passes.append([step for step in steps if step is not None])
         self._updates += 1
         return UpdateReport(updates=self._updates, metrics=policy_metrics(batch, targets, passes))
+
+    def _advantages(self, batch: TokenBatch) -> Tensor:
+        """Return [N] the advantage of each token: that of its agent-episode."""
+        config = self._config
+        rewards = batch.rewards + _overlong_penalty(batch, margin=config.overlong_tokens)
+        match Baseline(config.baseline):
+            case Baseline.GROUP:
+                by_unit = group_advantages(rewards, batch.group, scale_by_std=config.scale_by_std)
+                return by_unit[batch.unit]
+            case Baseline.LEAVE_ONE_OUT:
+                return leave_one_out_advantages(rewards, batch.group)[batch.unit]
+            case Baseline.BATCH:
+                weights = token_weights(
+                    batch.unit, batch.call, aggregation=Aggregation(config.aggregation)
+                )
+                return whiten(rewards[batch.unit], weights / weights.sum())
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the policy's weights; see :class:`astuner_rl.learning.learner.Learner`."""
@@ -76,3 +92,10 @@ class GrpoLearner:
         """Take over what ``state_dict`` returned."""
         self._policy.load_state_dict(state["policy"])
         self._updates = state["updates"]
+
+
+def _overlong_penalty(batch: TokenBatch, *, margin: int) -> Tensor:
+    """Return [U] the penalty of each agent-episode's longest reply beside its limit."""
+    lengths = torch.bincount(batch.call, minlength=batch.call_limit.numel())
+    by_call = overlong_penalty(lengths, batch.call_limit, margin=margin)
+    return torch.zeros_like(batch.rewards).scatter_reduce(0, batch.call_unit, by_call, "amin")

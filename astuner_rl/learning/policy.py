@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from astuner_rl.algos.config import SurrogateConfig
+from astuner_rl.algos.cispo import cispo_loss
+from astuner_rl.algos.config import Ratio, Surrogate, SurrogateConfig
 from astuner_rl.algos.divergence import KlEstimator, kl_k3, kl_penalty
 from astuner_rl.algos.entropy import entropy_bonus
+from astuner_rl.algos.importance import Importance, importance_weights
+from astuner_rl.algos.sequence_ratio import sequence_log_ratio
 from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.forest import build_forest
-from astuner_rl.learning.layout import Layout
+from astuner_rl.learning.layout import Layout, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
 
@@ -28,6 +31,11 @@ class PolicyTargets:
 
     advantages: Tensor
     """[N] float64."""
+    old_logprobs: Tensor
+    """[N] float64, what ratios are relative to: as sampled, or, where the difference between
+    sampler and learner is corrected for, those of the learner before the update."""
+    importance: Tensor | None
+    """[N] float64, factor of each token's weight by that correction; None without it."""
     trained: Tensor
     """[U] bool: agent-episodes with a gradient; the others are not run at all."""
     reference_logprobs: Tensor | None
@@ -51,6 +59,10 @@ class PolicyStep:
     """Sum of k3, the divergence from the reference."""
     entropy: float = 0.0
     clipped: float = 0.0
+    importance: float = 0.0
+    """Sum of the factors that correct for the sampler."""
+    corrected: float = 0.0
+    """Number of tokens whose factor was bounded or made 0."""
     logprob_gap: float = 0.0
     """Largest difference between a recorded log-prob and the policy's before the step."""
 
@@ -80,6 +92,9 @@ class Policy:
         self._config = config
         self._layout = layout
         self._kl_estimator = KlEstimator(config.kl_estimator)
+        self._ratio = Ratio(config.ratio)
+        self._surrogate = Surrogate(config.surrogate)
+        self._importance = Importance(config.importance)
         self._optimizer = GuardedAdamW(
             model.parameters(),
             lr=config.lr,
@@ -105,17 +120,34 @@ class Policy:
             trained = torch.ones(batch.units, dtype=torch.bool)
         else:
             trained = batch.units_of(advantages != 0)
+        rows = batch.rows_of(trained)
+        old_logprobs, importance = batch.old_logprobs, None
+        if self._importance is not Importance.NONE:
+            old_logprobs = self._logprobs(self._model, batch, rows)
+            importance = importance_weights(
+                old_logprobs,
+                batch.old_logprobs,
+                kind=self._importance,
+                bound=self._config.importance_bound,
+            )
         reference_logprobs = None
         if self._reference is not None:
-            reference_logprobs = token_logprobs(
-                self._reference,
-                batch,
-                batch.rows_of(trained),
-                layout=self._layout,
-                microbatch_tokens=self._config.microbatch_tokens,
-            )
+            reference_logprobs = self._logprobs(self._reference, batch, rows)
         return PolicyTargets(
-            advantages=advantages, trained=trained, reference_logprobs=reference_logprobs
+            advantages=advantages,
+            old_logprobs=old_logprobs,
+            importance=importance,
+            trained=trained,
+            reference_logprobs=reference_logprobs,
+        )
+
+    def _logprobs(self, model: PreTrainedModel, batch: TokenBatch, rows: Sequence[Row]) -> Tensor:
+        return token_logprobs(
+            model,
+            batch,
+            rows,
+            layout=self._layout,
+            microbatch_tokens=self._config.microbatch_tokens,
         )
 
     def step(self, batch: TokenBatch, targets: PolicyTargets, weights: Tensor) -> PolicyStep | None:
@@ -136,6 +168,12 @@ class Policy:
         rows = batch.rows_of(batch.units_of(weights > 0) & targets.trained)
         if not rows:
             return None
+        log_ratio = None
+        if self._ratio is Ratio.SEQUENCE:
+            # A reply's tokens may lie in several micro-batches, so its ratio is found beforehand.
+            log_ratio = sequence_log_ratio(
+                self._logprobs(self._model, batch, rows), targets.old_logprobs, batch.call
+            )
         figures = PolicyStep(lr=self._optimizer.lr)
         for microbatch in self._layout(rows, microbatch_tokens=self._config.microbatch_tokens):
             scores = score(
@@ -145,6 +183,8 @@ class Policy:
                 entropy_gradient=self._config.entropy_coefficient > 0,
             )
             tokens = _gather(batch, targets, weights, microbatch.slots, like=scores.logprobs)
+            if log_ratio is not None:
+                tokens = _relative_to_reply(tokens, scores, log_ratio[microbatch.slots])
             loss = self._loss(scores, tokens)
             loss.backward()  # type: ignore[no-untyped-call]
             figures.loss += loss.item()
@@ -158,11 +198,12 @@ class Policy:
     def _loss(self, scores: TokenScores, tokens: _Tokens) -> Tensor:
         """Return one micro-batch's share of the loss."""
         config = self._config
-        loss = clipped_surrogate_loss(
+        surrogate = cispo_loss if self._surrogate is Surrogate.CISPO else clipped_surrogate_loss
+        loss = surrogate(
             scores.logprobs,
             tokens.old_logprobs,
             tokens.advantages,
-            tokens.weights,
+            tokens.surrogate_weights,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
         )
@@ -190,12 +231,18 @@ class Policy:
             clip_low=self._config.clip_low,
             clip_high=self._config.clip_high,
         )
-        gap = (logprobs - tokens.old_logprobs).abs().max().item()
+        gap = (logprobs - tokens.sampler_logprobs).abs().max().item()
         figures.tokens += logprobs.numel()
-        figures.kl += kl_k3(tokens.old_logprobs, logprobs).sum().item()
+        figures.kl += kl_k3(tokens.sampler_logprobs, logprobs).sum().item()
         figures.entropy += scores.entropies.sum().item()
         figures.clipped += clipped.sum().item()
         figures.logprob_gap = max(figures.logprob_gap, gap)
+        if tokens.importance is not None:
+            bound = self._config.importance_bound
+            figures.importance += tokens.importance.sum().item()
+            figures.corrected += (
+                ((tokens.importance >= bound) | (tokens.importance == 0)).sum().item()
+            )
         if tokens.reference_logprobs is not None:
             figures.reference_kl += kl_k3(logprobs, tokens.reference_logprobs).sum().item()
 
@@ -262,6 +309,9 @@ def policy_metrics(
         "policy/kl_sampler": steps[0].kl / steps[0].tokens,
         "policy/logprob_gap_max": steps[0].logprob_gap,
     }
+    if targets.importance is not None:
+        metrics["policy/importance"] = sum(step.importance for step in steps) / tokens
+        metrics["policy/importance_bounded"] = sum(step.corrected for step in steps) / tokens
     if targets.reference_logprobs is not None:
         metrics["policy/kl_reference"] = sum(step.reference_kl for step in steps) / tokens
     return metrics
@@ -271,21 +321,37 @@ def policy_metrics(
 class _Tokens:
     """The tokens of one micro-batch, in the type and on the device of its log-probs."""
 
+    sampler_logprobs: Tensor
     old_logprobs: Tensor
     advantages: Tensor
     weights: Tensor
+    importance: Tensor | None
     reference_logprobs: Tensor | None
+
+    @property
+    def surrogate_weights(self) -> Tensor:
+        """Weights in the surrogate, importance included."""
+        return self.weights if self.importance is None else self.weights * self.importance
 
 
 def _gather(
     batch: TokenBatch, targets: PolicyTargets, weights: Tensor, slots: Tensor, *, like: Tensor
 ) -> _Tokens:
-    reference_logprobs = targets.reference_logprobs
+    def at_slots(values: Tensor) -> Tensor:
+        return values[slots].to(like)
+
+    importance, reference = targets.importance, targets.reference_logprobs
     return _Tokens(
-        old_logprobs=batch.old_logprobs[slots].to(like),
-        advantages=targets.advantages[slots].to(like),
-        weights=weights[slots].to(like),
-        reference_logprobs=None
-        if reference_logprobs is None
-        else reference_logprobs[slots].to(like),
+        sampler_logprobs=at_slots(batch.old_logprobs),
+        old_logprobs=at_slots(targets.old_logprobs),
+        advantages=at_slots(targets.advantages),
+        weights=at_slots(weights),
+        importance=None if importance is None else at_slots(importance),
+        reference_logprobs=None if reference is None else at_slots(reference),
     )
+
+
+def _relative_to_reply(tokens: _Tokens, scores: TokenScores, log_ratio: Tensor) -> _Tokens:
+    """Return ``tokens`` with old log-probs by which every ratio is that of its whole reply."""
+    logprobs = scores.logprobs.detach()
+    return replace(tokens, old_logprobs=logprobs - log_ratio.to(logprobs))

@@ -45,7 +45,6 @@ class PpoLearner:
         layout: Layout | None = None,
     ) -> None:
         self._config = config
-        self._aggregation = Aggregation(config.aggregation)
         layout = layout or layout_of(model)
         schedule = schedule_of(config, updates=updates)
         self._policy = Policy(model, config, schedule=schedule, layout=layout)
@@ -56,7 +55,9 @@ class PpoLearner:
         """Train on ``episodes``; see :class:`astuner_rl.learning.learner.Learner`."""
         config = self._config
         batch = flatten(episodes)
-        weights = token_weights(batch.unit, batch.call, aggregation=self._aggregation)
+        aggregation = Aggregation(config.aggregation)
+        weights = token_weights(batch.unit, batch.call, aggregation=aggregation)
+        weights = weights / weights.sum()
         before = self._critic.evaluate(batch)
         advantages = gae(
             before.values,
@@ -71,7 +72,7 @@ class PpoLearner:
             advantages = whiten(advantages, weights)
         targets = self._policy.targets(batch, advantages)
         trains_policy = self._updates >= config.critic_warmup_updates
-        parts = minibatch_weights(batch, config.minibatches, aggregation=self._aggregation)
+        parts = minibatch_weights(batch, config)
         policy_passes: list[list[PolicyStep]] = []
         critic_steps: list[CriticStep] = []
         with all_or_nothing(self._policy, self._critic):

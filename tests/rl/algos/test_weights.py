@@ -20,10 +20,12 @@ CALL = torch.tensor([0, 0, 1, 3])
         (Aggregation.EPISODE, [1 / 6, 1 / 6, 1 / 6, 1 / 2]),
         (Aggregation.CALL, [1 / 6, 1 / 6, 1 / 3, 1 / 3]),
         (Aggregation.TOKEN, [1 / 4, 1 / 4, 1 / 4, 1 / 4]),
+        (Aggregation.CONSTANT, [1 / 20, 1 / 20, 1 / 20, 1 / 20]),
     ],
 )
 def test_each_mean_by_hand(aggregation: Aggregation, expected: list[float]):
-    assert token_weights(UNIT, CALL, aggregation=aggregation).tolist() == pytest.approx(expected)
+    weights = token_weights(UNIT, CALL, aggregation=aggregation, constant=10)
+    assert weights.tolist() == pytest.approx(expected)
 
 
 def test_no_tokens_have_no_weights():

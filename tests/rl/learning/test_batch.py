@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from astuner_gym.errors import SettingError
+from astuner_rl.algos.config import GrpoConfig
 from astuner_rl.algos.groups import group_advantages
 from astuner_rl.algos.weights import Aggregation, token_weights
 from astuner_rl.learning.batch import flatten, minibatch_weights
@@ -107,7 +108,7 @@ def test_rewards_come_with_the_last_sampled_token():
 
 def test_minibatches_split_agent_episodes_in_order_and_weigh_one_each():
     batch = flatten([replace(MERGED, reward=float(u)) for u in range(5)])
-    parts = minibatch_weights(batch, 2, aggregation=Aggregation.EPISODE)
+    parts = minibatch_weights(batch, GrpoConfig(minibatches=2))
     assert [batch.units_of(part > 0).tolist() for part in parts] == [
         [True, True, False, False, False],
         [False, False, True, True, True],
@@ -117,8 +118,8 @@ def test_minibatches_split_agent_episodes_in_order_and_weigh_one_each():
 
 def test_parts_without_a_token_are_left_out():
     batch = flatten([MERGED])
-    assert len(minibatch_weights(batch, 4, aggregation=Aggregation.EPISODE)) == 1
-    assert minibatch_weights(flatten([]), 4, aggregation=Aggregation.EPISODE) == []
+    assert len(minibatch_weights(batch, GrpoConfig(minibatches=4))) == 1
+    assert minibatch_weights(flatten([]), GrpoConfig(minibatches=4)) == []
 
 
 @pytest.mark.parametrize(
