@@ -347,7 +347,7 @@ def _config_hash(config: ExperimentConfig) -> str:
     settings = dataclasses.asdict(config)
     exact = {name: settings[name] for name in ("env", "algo", "model", "backbone", "judge", "seed")}
     exact["context_length"] = settings["sampler"]["context_length"]
-    exact["train"] = [config.train.groups, config.train.group_size]
+    exact["train"] = [config.train.groups, config.train.group_size, config.train.most_draws]
     exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]
     if config.algo.decay != Decay.CONSTANT:
         exact["steps"] = config.train.steps  # the learning rate falls towards the last step

@@ -59,7 +59,11 @@ class RunCheckpoints:
         save_checkpoint(
             self.folder,
             save_model=self.pretrained.save,
-            state={"learner": self.learner.state_dict(), "exact": state.exact},
+            state={
+                "learner": self.learner.state_dict(),
+                "drawn": state.drawn,
+                "exact": state.exact,
+            },
             meta=CheckpointMeta(
                 step=state.step,
                 seed=self.seed,
@@ -82,14 +86,14 @@ class RunCheckpoints:
         clean_checkpoints(self.folder)
         path = latest_checkpoint(self.folder)
         if path is None:
-            return LoopState(step=0, exact=True)
+            return LoopState(step=0, drawn=0, exact=True)
         checkpoint = load_checkpoint(path)
         if checkpoint.meta.config_hash != self.config_hash:
             raise UnusableInputError(
                 f"{path}: a run resumes with its own env, algo, model, judge, seed, rollout, "
-                "train.groups, train.group_size and sampler.context_length, and where the learning "
-                "rate falls with its train.steps, got others; leave them out, or start a new run "
-                f"with model=hf model.path={checkpoint.model}"
+                "train.groups, group_size and most_draws and sampler.context_length, and where the "
+                "learning rate falls with its train.steps, got others; leave them out, or start a "
+                f"new run with model=hf model.path={checkpoint.model}"
             )
         installed = {name: version(name) for name in VERSIONED}
         if dict(checkpoint.meta.versions) != installed:
@@ -98,9 +102,11 @@ class RunCheckpoints:
                 f"{dict(checkpoint.meta.versions)}, got {installed}; install those, or start a new "
                 f"run with model=hf model.path={checkpoint.model}"
             )
-        learner_state, exact = checkpoint.state["learner"], checkpoint.state["exact"]
-        assert isinstance(learner_state, dict)  # written by ``save``
+        learner_state, drawn = checkpoint.state["learner"], checkpoint.state["drawn"]
+        # Written by ``save``.
+        assert isinstance(learner_state, dict)
+        assert isinstance(drawn, int)
         self.learner.load_state_dict(learner_state)
         step = checkpoint.meta.step
         drop_checkpoints_after(self.folder, last_step=step)
-        return LoopState(step=step, exact=bool(exact))
+        return LoopState(step=step, drawn=drawn, exact=bool(checkpoint.state["exact"]))

@@ -17,11 +17,15 @@ class TrainConfig:
     """Tasks a step; each is the task of one group of episodes."""
     group_size: int = 8
     """Episodes of each task: what a reward is compared with."""
+    most_draws: int = 1
+    """How often tasks are drawn in one step, at most, until ``groups`` of them have episodes with
+    different rewards; 1 takes the first draw as it is (DAPO's dynamic sampling)."""
 
     def __post_init__(self) -> None:
         require_range("train.steps", self.steps, low=0)
         require_range("train.groups", self.groups, low=1)
         require_range("train.group_size", self.group_size, low=1)
+        require_range("train.most_draws", self.most_draws, low=1)
 
 
 @dataclass

@@ -14,11 +14,12 @@ from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.backbones.metrics import failure_reasons, rollout_metrics
 from astuner_rl.errors import RunAbortedError
 from astuner_rl.learning.learner import Learner
+from astuner_rl.rollout.dynamic_sampling import Drawn, draw_groups
 from astuner_rl.rollout.episode_runner import DEADLINE_REASON, EpisodeRunner
 from astuner_rl.rollout.groups import collect_groups
 from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.tracking.training_data import training_data
-from astuner_rl.types import Episode
+from astuner_rl.types import Episode, Group
 
 LOG = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class LoopState:
 
     step: int
     """Updates done."""
+    drawn: int
+    """Tasks drawn for training so far."""
     exact: bool
     """False once something happened that a second run of the same seed need not repeat."""
 
@@ -99,17 +102,11 @@ class LocalBackbone:
     async def _step(self, state: LoopState) -> LoopState:
         LOG.debug("phase rollout %d", state.step)
         started = time.perf_counter()
-        groups = await collect_groups(
-            self.runner,
-            self._tasks(state.step),
-            phase="train",
-            step=state.step,
-            samples=self.train.group_size,
-            params=self.runner.config.params,
-        )
+        drawn = await self._draw(state)
         collected = time.perf_counter()
-        episodes = [episode for group in groups for episode in group.episodes]
-        data = training_data(groups, trainable=self.trainable)
+        groups = (*drawn.used, *drawn.unused)
+        episodes = [episode for group in drawn.used for episode in group.episodes]
+        data = training_data(drawn.used, trainable=self.trainable, unused=drawn.unused)
         if not data.agent_episodes:
             raise RunAbortedError(
                 f"step {state.step + 1}: at least one episode must reach its end and hold a call "
@@ -119,15 +116,19 @@ class LocalBackbone:
         report = self.learner.update(data.agent_episodes)
         await self.sampler.load_weights(self.learner.weights(), version=report.updates)
         learned = time.perf_counter()
-        state = replace(state, step=state.step + 1)
+        state = replace(
+            state, step=state.step + 1, drawn=state.drawn + drawn.draws * self.train.groups
+        )
         metrics: dict[str, float | int | bool] = {
-            **rollout_metrics(groups, data),
+            **rollout_metrics(groups, data, trainable=self.trainable),
             **report.metrics,
             "time/rollout_s": collected - started,
             "time/learn_s": learned - collected,
             "time/step_s": learned - started,
         }
         logged: dict[str, Sequence[Episode]] = {"train": episodes}
+        if drawn.unused:
+            logged["unused"] = [episode for group in drawn.unused for episode in group.episodes]
         if self.evaluator.due(state.step, last_step=self.train.steps):
             LOG.debug("phase evaluate %d", state.step)
             scores, evaluated = await self.evaluator.figures(step=state.step)
@@ -141,12 +142,33 @@ class LocalBackbone:
             self.checkpoints.save(state)
         return state
 
-    def _tasks(self, step: int) -> list[Task]:
+    async def _draw(self, state: LoopState) -> Drawn:
+        """Run the groups of a step."""
+
+        async def draw(number: int) -> list[Group]:
+            return await collect_groups(
+                self.runner,
+                self._tasks(state.drawn + number * self.train.groups),
+                phase="train",
+                step=state.step,
+                samples=self.train.group_size,
+                params=self.runner.config.params,
+                first_position=number * self.train.groups,
+            )
+
+        return await draw_groups(
+            draw,
+            wanted=self.train.groups,
+            most_draws=self.train.most_draws,
+            trainable=self.trainable,
+        )
+
+    def _tasks(self, start: int) -> list[Task]:
         source = self.runner.environment.train_tasks
         indices = task_indices(
             seed=self.seed,
             size=len(source),
-            start=step * self.train.groups,
+            start=start,
             count=self.train.groups,
         )
         return [source[index] for index in indices]

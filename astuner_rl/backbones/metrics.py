@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 
 from astuner_rl.tracing.averages import mean_by_name
@@ -11,11 +11,18 @@ from astuner_rl.tracking.training_data import TrainingData
 from astuner_rl.types import Episode, EpisodeStatus, FinishReason, Group
 
 
-def rollout_metrics(groups: Sequence[Group], data: TrainingData) -> dict[str, float]:
+def rollout_metrics(
+    groups: Sequence[Group], data: TrainingData, *, trainable: Collection[str] | None
+) -> dict[str, float]:
     """Return the figures of one step's episodes.
 
     Rewards, success and the environment's own metrics are means over the episodes that did not
-    fail; an episode's reward is the mean over its trained agents.
+    fail, whether they are trained on or not; rewards are those of trained roles.
+
+    Args:
+        groups: All that were sampled.
+        data: What is trained on.
+        trainable: Roles that learn; None for all.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     scored = [episode for episode in episodes if episode.status is not EpisodeStatus.FAILED]
@@ -31,7 +38,7 @@ def rollout_metrics(groups: Sequence[Group], data: TrainingData) -> dict[str, fl
     metrics |= {f"tokens/masked/{reason}": count for reason, count in data.masked.items()}
     if scored:
         metrics["reward/accuracy"] = fmean(episode.success for episode in scored)
-        metrics |= _reward_metrics(data)
+        metrics |= _reward_metrics(scored, trainable=trainable)
         metrics |= mean_by_name(episode.metrics for episode in scored)
     if calls:
         metrics["calls/mean"] = len(calls) / len(episodes)
@@ -42,13 +49,18 @@ def rollout_metrics(groups: Sequence[Group], data: TrainingData) -> dict[str, fl
     return metrics
 
 
-def _reward_metrics(data: TrainingData) -> dict[str, float]:
+def _reward_metrics(
+    episodes: Sequence[Episode], *, trainable: Collection[str] | None
+) -> dict[str, float]:
     by_role: defaultdict[str, list[float]] = defaultdict(list)
-    for unit in data.agent_episodes:
-        by_role[unit.role].append(unit.reward)
+    for episode in episodes:
+        roles = {record.call.agent: record.call.role for record in episode.calls}
+        for agent, role in roles.items():
+            if trainable is None or role in trainable:
+                by_role[role].append(episode.rewards[agent])
     metrics = {f"reward/{role}/mean": fmean(rewards) for role, rewards in by_role.items()}
     if by_role:
-        metrics["reward/mean"] = fmean(unit.reward for unit in data.agent_episodes)
+        metrics["reward/mean"] = fmean(reward for earned in by_role.values() for reward in earned)
     return metrics
 
 

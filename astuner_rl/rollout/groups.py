@@ -18,6 +18,7 @@ async def collect_groups(
     step: int,
     samples: int,
     params: SamplingParams,
+    first_position: int = 0,
 ) -> list[Group]:
     """Run ``samples`` episodes of every task.
 
@@ -31,6 +32,7 @@ async def collect_groups(
         step: Number of updates that the policy has seen.
         samples: Episodes of each task.
         params: How their completions are drawn.
+        first_position: Number of the first task among those of the step.
     """
     slots = asyncio.Semaphore(runner.config.concurrency)
 
@@ -45,7 +47,7 @@ async def collect_groups(
                     running.create_task(run(task, EpisodeKey(phase, step, position, sample)))
                     for sample in range(samples)
                 ]
-                for position, task in enumerate(tasks)
+                for position, task in enumerate(tasks, start=first_position)
             ]
     except BaseExceptionGroup as failures:
         # The first failure cancelled the rest; it says what went wrong.

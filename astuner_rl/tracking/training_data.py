@@ -25,6 +25,8 @@ class MaskReason(StrEnum):
     FAILED_EPISODE = "failed_episode"
     UNTRAINED_ROLE = "untrained_role"
     ABORTED_CALL = "aborted_call"
+    UNUSED_GROUP = "unused_group"
+    """Its episodes all earned the same, or there were enough other groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +62,18 @@ def mask_reason(
     return None
 
 
-def training_data(groups: Sequence[Group], *, trainable: Collection[str] | None) -> TrainingData:
+def training_data(
+    groups: Sequence[Group],
+    *,
+    trainable: Collection[str] | None,
+    unused: Sequence[Group] = (),
+) -> TrainingData:
     """Turn a step's groups into agent-episodes.
+
+    Args:
+        groups: To be trained on.
+        trainable: Roles that learn; None for all.
+        unused: Sampled besides, and only accounted for.
 
     Raises:
         RuntimeError: The account does not balance, which would be a defect of this module.
@@ -83,6 +95,9 @@ def training_data(groups: Sequence[Group], *, trainable: Collection[str] | None)
                     masked[reason] += tokens
             if trained_calls:
                 agent_episodes.append(_agent_episode(episode, records, trained=trained_calls))
+    for record in (r for group in unused for episode in group.episodes for r in episode.calls):
+        sampled += len(record.completion.token_ids)
+        masked[MaskReason.UNUSED_GROUP] += len(record.completion.token_ids)
     agent_episodes.sort(key=lambda unit: (unit.episode, unit.agent))
     trained = sum(
         span.stop - span.start

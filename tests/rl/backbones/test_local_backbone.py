@@ -139,7 +139,7 @@ class Loop:
     def run(self, say: Say, journal: Journal, **settings: Any) -> LoopState:
         """Train with the replies that ``say`` gives each call."""
         return asyncio.run(
-            self.backbone(say, journal, **settings).run(LoopState(step=0, exact=True))
+            self.backbone(say, journal, **settings).run(LoopState(step=0, drawn=0, exact=True))
         )
 
     def backbone(
@@ -149,6 +149,7 @@ class Loop:
         *,
         steps: int = 2,
         groups: int = 2,
+        most_draws: int = 1,
         every: int = 0,
         checkpoint_every: int = 1,
         deadline_s: float = 600.0,
@@ -182,7 +183,7 @@ class Loop:
             learner=CountingLearner(journal),
             recorder=journal,
             checkpoints=journal,
-            train=TrainConfig(steps=steps, groups=groups, group_size=2),
+            train=TrainConfig(steps=steps, groups=groups, group_size=2, most_draws=most_draws),
             checkpoint=CheckpointConfig(every=checkpoint_every),
             seed=0,
             trainable=trainable,
@@ -212,7 +213,7 @@ def in_train_step(step: int, task: int, sample: int, *, says: str) -> Say:
 def test_each_step_collects_learns_hands_over_the_weights_records_and_saves(loop: Loop) -> None:
     journal = Journal()
     state = loop.run(sample_number, journal)
-    assert state == LoopState(step=2, exact=True)
+    assert state == LoopState(step=2, drawn=4, exact=True)
     assert journal.events == [
         "record 0",
         "save 0",
@@ -225,6 +226,35 @@ def test_each_step_collects_learns_hands_over_the_weights_records_and_saves(loop
         "record 2",
         "save 2",
     ]
+
+
+def test_groups_that_agree_are_replaced_by_further_tasks(loop: Loop) -> None:
+    """In step 1 the first task's episodes agree, so two more tasks are drawn, one too many."""
+
+    def say(key: DrawKey) -> str:
+        agrees = (key.episode.phase, key.episode.step, key.episode.task) == ("train", 0, 0)
+        return "1" if agrees else sample_number(key)
+
+    journal = Journal()
+    state = loop.run(say, journal, most_draws=3)
+    assert state == LoopState(step=2, drawn=6, exact=True)
+    assert [{unit.episode.task for unit in batch} for batch in journal.batches] == [{1, 2}, {0, 1}]
+    assert [episode.key.task for episode in journal.episodes[1]["unused"]] == [0, 0, 3, 3]
+    assert "unused" not in journal.episodes[2]
+
+    first, second = journal.lines[1], journal.lines[2]
+    assert first["tokens/masked/unused_group"] == first["tokens/trained"]
+    assert first["tokens/sampled"] == 2 * first["tokens/trained"]
+    assert "tokens/masked/unused_group" not in second
+    # Of all that were sampled: three groups say 0 and 1, one says 1 twice.
+    assert first["reward/mean"] == first["reward/solver/mean"] == 5 / 8
+    # What a later step draws begins where the last draw ended.
+    tasks = [
+        {episode.task_id for episode in journal.episodes[step][phase]}
+        for step, phase in ((1, "train"), (1, "unused"), (2, "train"))
+    ]
+    assert [len(named) for named in tasks] == [2, 2, 2]
+    assert not tasks[0] & tasks[1]
 
 
 def test_each_step_is_sampled_by_the_weights_of_the_step_before(loop: Loop) -> None:
@@ -398,6 +428,6 @@ def test_a_resumed_run_stays_inexact(loop: Loop) -> None:
     journal = Journal()
     backbone = loop.backbone(sample_number, journal, steps=2)
     backbone.learner.load_state_dict({"updates": 1})
-    state = asyncio.run(backbone.run(LoopState(step=1, exact=False)))
+    state = asyncio.run(backbone.run(LoopState(step=1, drawn=2, exact=False)))
     assert journal.series("run/exact") == [False]
     assert not state.exact

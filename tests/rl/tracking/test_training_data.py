@@ -72,6 +72,17 @@ def test_truncated_episode_is_trained_with_its_future_unknown() -> None:
     assert [(unit.reward, unit.truncated) for unit in data.agent_episodes] == [(1.0, True)]
 
 
+def test_groups_that_are_not_used_are_accounted_for() -> None:
+    used, unused = (
+        Group(task_id="t", episodes=(episode(sample, WOLF, SEER, status=EpisodeStatus.COMPLETED),))
+        for sample in (0, 1)
+    )
+    data = training_data([used], trainable=["wolf"], unused=[unused])
+    assert (data.sampled, data.trained) == (16, 3)
+    assert data.masked == {MaskReason.UNTRAINED_ROLE: 5, MaskReason.UNUSED_GROUP: 8}
+    assert [unit.reward for unit in data.agent_episodes] == [0.0]
+
+
 def test_aborted_call_is_masked() -> None:
     aborted = call("p1", role="wolf", tokens=2, finish=FinishReason.ABORT)
     group = Group(task_id="t", episodes=(episode(0, aborted, status=EpisodeStatus.COMPLETED),))
