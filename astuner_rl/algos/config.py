@@ -14,8 +14,8 @@ from astuner_rl.algos.importance import Importance
 from astuner_rl.algos.weights import Aggregation
 from astuner_rl.rules import require_choice, require_positive, require_range
 
-LARGEST_LR = 10.0
-"""Far above any that learns; beyond it a step leaves the range of float32."""
+LARGEST_LR = 1e30
+"""Far above any that learns: a step along the gradient must stay within float32."""
 
 
 class Ratio(StrEnum):

@@ -19,7 +19,7 @@ from astuner_rl.algos.config import GrpoConfig, PpoConfig
         ("clip_low", 1.5, "between 0.0 and 1.0, got 1.5"),
         ("clip_high", -0.1, "got -0.1"),
         ("lr", math.nan, "got nan"),
-        ("lr", 1e38, "between 0.0 and 10.0, got 1e"),
+        ("lr", 1e38, r"between 0.0 and 1e\+30, got 1e\+38"),
         ("decay", "exponential", "must be one of .*linear.*got 'exponential'"),
         ("max_grad_norm", 0.0, "> 0, got 0.0"),
         ("epochs", 0, "got 0"),
