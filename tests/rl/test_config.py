@@ -200,6 +200,19 @@ def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
     assert OmegaConf.create(config_yaml(config)).logger.project == text
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "dapo", "gspo", "ppo"])
+def test_the_tiny_model_is_held_near_its_beginning_and_others_are_not(algorithm: str) -> None:
+    tiny = compose_experiment([f"algo={algorithm}"]).algo
+    assert isinstance(tiny, GrpoConfig | PpoConfig)
+    assert (tiny.kl_coefficient, tiny.kl_estimator) == (0.5, "k2")
+    other = compose_experiment([f"algo={algorithm}", "model=hf", "model.path=x"]).algo
+    assert isinstance(other, GrpoConfig | PpoConfig)
+    assert other.kl_coefficient == 0.0
+    set_by_user = compose_experiment([f"algo={algorithm}", "algo.kl_coefficient=0.1"]).algo
+    assert isinstance(set_by_user, GrpoConfig | PpoConfig)
+    assert set_by_user.kl_coefficient == 0.1
+
+
 def test_a_users_folder_adds_options(tmp_path: Path) -> None:
     (tmp_path / "algo").mkdir()
     (tmp_path / "algo" / "unscaled.yaml").write_text(
