@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from astuner_rl.learning.forest import build_forest
 from astuner_rl.learning.forest_layout import call_rows, forest_passes, layout_of
-from astuner_rl.learning.layout import Microbatch, Row, Segment
+from astuner_rl.learning.layout import Microbatch, Row, Segment, padded_rows
 
 
 def replies(*, prompt: int, lengths: list[int]) -> list[Row]:
@@ -108,6 +108,11 @@ def test_a_model_whose_attention_is_not_known_is_trained_call_by_call(
         assert layout_of(gpt2) is call_rows
     assert "every call is trained as a row of its own" in caplog.text
     assert "got gpt2" in caplog.text
+
+    with caplog.at_level(logging.WARNING):
+        elsewhere = LlamaForCausalLM(LlamaConfig(**shape)).to("meta")
+        assert layout_of(elsewhere) is padded_rows
+    assert "on meta episodes of a group do not share their prompt" in caplog.text
 
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     dynamic = LlamaForCausalLM(LlamaConfig(**shape, rope_parameters=rope))
