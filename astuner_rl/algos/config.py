@@ -145,7 +145,7 @@ class GrpoConfig(SurrogateConfig):
         """Refuse a group in which no episode has a sibling: its advantage would always be 0.
 
         Raises:
-            SettingError: ``group_size`` is below 2.
+            SettingError: ``group_size`` is below 2, and the baseline is not that of the batch.
         """
         if group_size < 2 and self.baseline != Baseline.BATCH:
             raise SettingError(
