@@ -11,7 +11,7 @@ from astuner_rl.rules import require_range
 class TrainConfig:
     """How much is trained."""
 
-    steps: int = 150
+    steps: int = 180
     """Updates of the policy."""
     groups: int = 16
     """Tasks a step; each is the task of one group of episodes."""

@@ -204,7 +204,7 @@ def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
 def test_the_tiny_model_is_held_near_its_beginning_and_others_are_not(algorithm: str) -> None:
     tiny = compose_experiment([f"algo={algorithm}"]).algo
     assert isinstance(tiny, GrpoConfig | PpoConfig)
-    assert (tiny.kl_coefficient, tiny.kl_estimator) == (0.5, "k2")
+    assert (tiny.kl_coefficient, tiny.kl_estimator) == (0.25, "k2")
     other = compose_experiment([f"algo={algorithm}", "model=hf", "model.path=x"]).algo
     assert isinstance(other, GrpoConfig | PpoConfig)
     assert other.kl_coefficient == 0.0
