@@ -11,7 +11,7 @@ from astuner_rl.rules import require_range
 class TrainConfig:
     """How much is trained."""
 
-    steps: int = 180
+    steps: int = 150
     """Updates of the policy."""
     groups: int = 16
     """Tasks a step; each is the task of one group of episodes."""
@@ -32,7 +32,7 @@ class TrainConfig:
 class EvalConfig:
     """When and on what the policy is measured."""
 
-    every: int = 30
+    every: int = 50
     """Steps between evaluations; 0 evaluates only before the first step and after the last."""
     tasks: int = 256
     """Held-out tasks of each set, from its start; 0 takes them all."""

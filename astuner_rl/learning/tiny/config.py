@@ -20,7 +20,7 @@ class TinyConfig:
     """Number of layers."""
     vocab_size: int = 2048
     """Tokens at most; every byte and every number below 1000 take 1254 of them."""
-    demonstrations: int = 10_000
+    demonstrations: int = 11_000
     """How many demonstrations the warm start imitates; fewer if the environment has fewer."""
     passes: int = 3
     """How often it sees each while the learning rate falls; it then goes on until held-out accuracy
