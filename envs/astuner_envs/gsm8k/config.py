@@ -54,7 +54,7 @@ class Gsm8kConfig:
     """Roles that learn; null for all. The one role here is ``solver``."""
     max_calls: int = 10
     """Replies that the agent may take for one problem, tool calls included."""
-    demonstration_error_rate: float = 0.3
+    demonstration_error_rate: float = 0.35
     """Share of the demonstrations that end in a wrong answer."""
 
     def __post_init__(self) -> None:
