@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Protocol, TypeAlias
@@ -24,6 +24,9 @@ class Score:
     """Whether the episode counts as solved: what accuracy and pass@k count."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further figures, averaged over episodes into ``judge/<name>``."""
+    call_rewards: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What of an agent's reward fell with each of its calls, in their order; the rest of it falls
+    with its last call, as all of it does for an agent that is not named."""
 
     def reward(self, agent: str) -> float:
         """Return the reward of ``agent``.
@@ -32,13 +35,35 @@ class Score:
             JudgeError: Neither the agent nor ``*`` has a finite reward.
         """
         value = self.rewards.get(agent, self.rewards.get("*", math.nan))
-        # A user's judge may have put anything there, whatever the annotation says.
-        if not isinstance(value, Real) or not math.isfinite(value):
+        if not _is_finite(value):
             raise JudgeError(
                 f"each agent needs a finite reward, got {value!r} for {agent!r} "
                 f"from rewards {dict(self.rewards)}; name the agent or add '*'"
             )
         return float(value)
+
+    def rewards_by_call(self, agent: str, *, calls: int) -> tuple[float, ...]:
+        """Return [calls] what of the reward of ``agent`` fell with each of its calls.
+
+        It sums to :meth:`reward`. Example: reward 1, call rewards ``[.25, 0]`` give ``(.25, .75)``.
+
+        Raises:
+            JudgeError: Not every call has a finite reward.
+        """
+        total = self.reward(agent)
+        earned = self.call_rewards.get(agent, (0.0,) * calls)
+        if len(earned) != calls or not all(_is_finite(value) for value in earned):
+            raise JudgeError(
+                f"each call of an agent needs a finite reward, got {list(earned)} for {calls} "
+                f"calls of {agent!r}; give one for each, or leave the agent out of call_rewards"
+            )
+        *before, _ = earned
+        return (*map(float, before), total - math.fsum(before))
+
+
+def _is_finite(value: object) -> bool:
+    # A user's judge may have put anything there, whatever the annotation says.
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 class Judge(Protocol):

@@ -114,6 +114,9 @@ class Episode:
     """Why it failed or was truncated; empty otherwise."""
     rewards: Mapping[str, float] = field(default_factory=dict)
     """Reward of every agent that made a call; empty if the episode failed."""
+    call_rewards: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """What of it fell with each of the agent's calls, in their order; it sums to the reward. An
+    agent that is not named earned all of it with its last call."""
     success: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Figures of workflow and judge, by metric name."""
@@ -140,6 +143,8 @@ class SampledSpan:
     """[stop - start] under the distribution sampled from."""
     params: SamplingParams
     policy_version: int
+    reward: float = 0.0
+    """What fell with the call. An agent's reward less that of its calls falls with the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from astuner_gym.errors import SettingError
+from astuner_rl.algos.call_credit import Credit
 from astuner_rl.algos.divergence import KlEstimator
 from astuner_rl.algos.importance import Importance
 from astuner_rl.algos.weights import Aggregation
@@ -124,8 +125,11 @@ class SurrogateConfig:
 
 @dataclass(kw_only=True)
 class GrpoConfig(SurrogateConfig):
-    """GRPO and its relatives without a critic: one advantage for an agent-episode."""
+    """GRPO and its relatives without a critic."""
 
+    credit: str = Credit.EPISODE.value
+    """What has an advantage of its own: an agent's whole part in an ``episode``, or each ``call``,
+    by what was earned from it on, beside the calls of its group in the same place."""
     baseline: str = Baseline.GROUP.value
     """What a reward is compared with: the mean of its ``group`` (GRPO), of the others of its group
     (``leave_one_out``, RLOO), or of the ``batch``, divided by its standard deviation
@@ -138,6 +142,7 @@ class GrpoConfig(SurrogateConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_choice("algo.credit", self.credit, tuple(Credit))
         require_choice("algo.baseline", self.baseline, tuple(Baseline))
         require_range("algo.overlong_tokens", self.overlong_tokens, low=0)
 

@@ -62,7 +62,7 @@ class DebugBackbone:
             data = training_data(groups, trainable=self.trainable)
             masked = ", ".join(f"{reason} {count}" for reason, count in data.masked.items())
             self.write(
-                f"step {step}: {data.sampled} tokens sampled, {data.trained} to train, "
+                f"step {step}: {data.sampled} tokens sampled, {data.certificate.trained} to train, "
                 f"masked: {masked or 'none'}"
             )
 

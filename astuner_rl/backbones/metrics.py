@@ -33,7 +33,9 @@ def rollout_metrics(
         "episodes/truncated": sum(e.status is EpisodeStatus.TRUNCATED for e in episodes),
         "episodes/retried": sum(e.attempts > 1 for e in episodes),
         "tokens/sampled": data.sampled,
-        "tokens/trained": data.trained,
+        "tokens/trained": data.certificate.trained,
+        "tokens/duplicated": data.certificate.duplicated,
+        "tokens/unfaithful": data.certificate.unfaithful,
     }
     metrics |= {f"tokens/masked/{reason}": count for reason, count in data.masked.items()}
     if scored:

@@ -63,7 +63,7 @@ class SupervisedBackbone:
             "lr": report.lr,
             "policy/grad_norm": report.grad_norm,
             "tokens/trained": report.target_tokens,
-            "tokens/forward": report.fed_tokens,
+            **report.fed,
             "time/learn_s": learned - started,
             "time/step_s": learned - started,
         }

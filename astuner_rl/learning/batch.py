@@ -6,6 +6,7 @@ agent-episodes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ class TokenBatch:
     """[C] int64, agent-episode of each call."""
     call_limit: Tensor
     """[C] int64, tokens that each call might have sampled."""
+    call_rewards: Tensor
+    """[C] float64, what of its agent-episode's reward fell with each call."""
     rewards: Tensor
     """[U] float64."""
     group: Tensor
@@ -63,17 +66,22 @@ class TokenBatch:
         """Return the rows of the agent-episodes that ``units``, [U] bool, names."""
         return [row for unit in units.nonzero().flatten().tolist() for row in self.rows[unit]]
 
+    def dense_tokens_of(self, units: Tensor) -> int:
+        """Return what one row a call costs the agent-episodes that ``units``, [U] bool, names."""
+        counted = zip(self.dense_tokens, units.tolist(), strict=True)
+        return sum(tokens for tokens, is_named in counted if is_named)
+
     def last_tokens(self) -> Tensor:
         """Return [U] int64: slot of each agent-episode's last sampled token, -1 if it has none."""
         counts = torch.bincount(self.unit, minlength=self.units)
         return torch.where(counts > 0, counts.cumsum(0) - 1, -1)
 
-    def final_rewards(self) -> Tensor:
-        """Return [N] float64: each agent-episode's reward at its last sampled token, else 0."""
-        last = self.last_tokens()
-        acted = last >= 0
+    def token_rewards(self) -> Tensor:
+        """Return [N] float64: what fell with each call, at its last sampled token, else 0."""
+        counts = torch.bincount(self.call, minlength=self.call_rewards.numel())
+        spoke = counts > 0
         rewards = torch.zeros(self.unit.numel(), dtype=torch.float64)
-        rewards[last[acted]] = self.rewards[acted]
+        rewards[counts.cumsum(0)[spoke] - 1] = self.call_rewards[spoke]
         return rewards
 
 
@@ -98,11 +106,14 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
     call: list[int] = []
     call_unit: list[int] = []
     call_limit: list[int] = []
+    call_rewards: list[float] = []
     rows: list[tuple[Row, ...]] = []
     dense_tokens: list[int] = []
     for u, episode in enumerate(episodes):
         first_slot: dict[int, int] = {}
-        for timeline, span in _in_call_order(episode):
+        calls = _in_call_order(episode)
+        call_rewards += _earned(episode, [span for _, span in calls])
+        for timeline, span in calls:
             if span.call in first_slot:
                 raise ValueError(
                     f"a call is trained once, got call {span.call} of {_name(episode)} twice; "
@@ -131,6 +142,7 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
         call=torch.tensor(call, dtype=torch.int64),
         call_unit=torch.tensor(call_unit, dtype=torch.int64),
         call_limit=torch.tensor(call_limit, dtype=torch.int64),
+        call_rewards=torch.tensor(call_rewards, dtype=torch.float64),
         rewards=torch.tensor([episode.reward for episode in episodes], dtype=torch.float64),
         group=_number_groups(episodes),
         truncated=torch.tensor([episode.truncated for episode in episodes], dtype=torch.bool),
@@ -142,6 +154,17 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
 def _in_call_order(episode: AgentEpisode) -> list[tuple[Timeline, SampledSpan]]:
     found = [(timeline, span) for timeline in episode.timelines for span in timeline.spans]
     return sorted(found, key=lambda pair: pair[1].call)
+
+
+def _earned(episode: AgentEpisode, spans: Sequence[SampledSpan]) -> list[float]:
+    """Return what fell with each call; the last one that sampled a token has the rest."""
+    speaking = [place for place, span in enumerate(spans) if span.stop > span.start]
+    earned = [0.0] * len(spans)
+    for place in speaking:
+        earned[place] = spans[place].reward
+    if speaking:
+        earned[speaking[-1]] += episode.reward - math.fsum(earned)
+    return earned
 
 
 def _row(timeline: Timeline, first_slot: dict[int, int]) -> Row:

@@ -16,6 +16,7 @@ from astuner_rl.algos.value import clipped_value_loss
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
+from astuner_rl.learning.token_counts import FedTokens
 from astuner_rl.learning.tree_attention import run_model
 
 
@@ -60,6 +61,7 @@ class CriticStep:
 
     loss: float
     grad_norm: float
+    fed: FedTokens
 
 
 class Critic:
@@ -111,6 +113,7 @@ class Critic:
             NonFiniteLossError: Loss or gradient is NaN or infinite; no step was taken.
         """
         total = 0.0
+        fed = FedTokens()
         for microbatch in self._passes(batch.rows_of(batch.units_of(weights > 0))):
             values = self._network(microbatch)
             slots = microbatch.slots
@@ -123,7 +126,8 @@ class Critic:
             )
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
-        return CriticStep(loss=total, grad_norm=self._optimizer.step(loss=total))
+            fed.add(microbatch)
+        return CriticStep(loss=total, grad_norm=self._optimizer.step(loss=total), fed=fed)
 
     def _passes(self, rows: Sequence[Row]) -> list[Microbatch]:
         return self._layout(rows, microbatch_tokens=self._config.microbatch_tokens)

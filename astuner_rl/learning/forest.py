@@ -116,7 +116,7 @@ class _Growing:
                 branch = _Branch(parent, depth, tokens[depth:])
                 children[int(tokens[depth])] = branch
                 return
-            common = _common_prefix(branch.tokens, tokens[depth:])
+            common = common_prefix(branch.tokens, tokens[depth:])
             depth += common
             if depth == len(tokens):
                 return
@@ -170,7 +170,8 @@ class _Growing:
         )
 
 
-def _common_prefix(left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
+def common_prefix(left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
+    """Return with how many equal tokens two rows, [T] each, begin."""
     shorter = min(len(left), len(right))
     differs = left[:shorter] != right[:shorter]
     return int(differs.argmax()) if differs.any() else shorter

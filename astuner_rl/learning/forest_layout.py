@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from astuner_rl.learning.forest import Forest, build_forest
 from astuner_rl.learning.layout import Layout, Microbatch, Row, Segment, padded_rows
+from astuner_rl.learning.prefix_tree import prefix_tree_tokens
 from astuner_rl.samplers.families import misfit
 
 logger = logging.getLogger(__name__)
@@ -43,9 +44,15 @@ def layout_of(model: PreTrainedModel) -> Layout:
 
 
 def call_rows(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch]:
-    """Return passes in which every call has a row of its own; see ``Layout``.
+    """Return passes in which every call has a row of its own; see ``Layout``."""
+    return padded_rows(one_row_a_call(rows), microbatch_tokens=microbatch_tokens)
 
-    Example: a row ``1 2 a 3 b`` that is read at 1 and 3 becomes ``1 2`` and ``1 2 a 3``.
+
+def one_row_a_call(rows: Sequence[Row]) -> list[Row]:
+    """Cut rows behind every reading that the next position does not go on with.
+
+    Example: a row ``1 2 a 3 b`` that is read at 1 and 3 becomes ``1 2 a`` and ``1 2 a 3 b``, of
+    which ``1 2`` and ``1 2 a 3`` have to be fed.
     """
     calls: list[Row] = []
     for row in rows:
@@ -60,7 +67,7 @@ def call_rows(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch
                     )
                 )
                 first = place
-    return padded_rows(calls, microbatch_tokens=microbatch_tokens)
+    return calls
 
 
 def forest_passes(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch]:
@@ -69,10 +76,20 @@ def forest_passes(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microb
     Args:
         rows: In canonical order.
         microbatch_tokens: Tokens of one pass; a path from root to leaf that is longer runs alone.
+
+    Raises:
+        RuntimeError: A context is left out or fed twice without being counted as recomputed: a
+            defect of this module, which must not become a gradient.
     """
     forest = build_forest(rows)
     packer = _Packer(forest)
-    return [packer.pack(piece) for piece in _pieces(forest, microbatch_tokens)]
+    passes = [packer.pack(piece) for piece in _pieces(forest, microbatch_tokens)]
+    fed_once = sum(one.fed_tokens - one.recomputed_tokens for one in passes)
+    if fed_once != prefix_tree_tokens(rows):
+        raise RuntimeError(
+            f"a forest must feed its {prefix_tree_tokens(rows)} contexts once, but feeds {fed_once}"
+        )
+    return passes
 
 
 def _pieces(forest: Forest, budget: int) -> Iterator[list[int]]:

@@ -1,15 +1,17 @@
-"""GRPO and its relatives: an agent-episode has one advantage, and no critic is needed."""
+"""GRPO and its relatives: an advantage for each agent-episode or call, and no critic."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from astuner_rl.algos.call_credit import Credit, call_groups, returns_to_go
 from astuner_rl.algos.config import Baseline, GrpoConfig
 from astuner_rl.algos.groups import group_advantages
 from astuner_rl.algos.leave_one_out import leave_one_out_advantages
@@ -65,20 +67,22 @@ class GrpoLearner:
         return UpdateReport(updates=self._updates, metrics=policy_metrics(batch, targets, passes))
 
     def _advantages(self, batch: TokenBatch) -> Tensor:
-        """Return [N] the advantage of each token: that of its agent-episode."""
+        """Return [N] the advantage of each token: that of what has credit, see ``Credit``."""
         config = self._config
-        rewards = batch.rewards + _overlong_penalty(batch, margin=config.overlong_tokens)
+        credited = _credited(batch, config)
         match Baseline(config.baseline):
             case Baseline.GROUP:
-                by_unit = group_advantages(rewards, batch.group, scale_by_std=config.scale_by_std)
-                return by_unit[batch.unit]
+                advantages = group_advantages(
+                    credited.rewards, credited.group, scale_by_std=config.scale_by_std
+                )
+                return advantages[credited.of_token]
             case Baseline.LEAVE_ONE_OUT:
-                return leave_one_out_advantages(rewards, batch.group)[batch.unit]
+                return leave_one_out_advantages(credited.rewards, credited.group)[credited.of_token]
             case Baseline.BATCH:
                 weights = token_weights(
                     batch.unit, batch.call, aggregation=Aggregation(config.aggregation)
                 )
-                return whiten(rewards[batch.unit], weights / weights.sum())
+                return whiten(credited.rewards[credited.of_token], weights / weights.sum())
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the policy's weights; see :class:`astuner_rl.learning.learner.Learner`."""
@@ -94,8 +98,30 @@ class GrpoLearner:
         self._updates = state["updates"]
 
 
-def _overlong_penalty(batch: TokenBatch, *, margin: int) -> Tensor:
-    """Return [U] the penalty of each agent-episode's longest reply beside its limit."""
+@dataclass(frozen=True, slots=True)
+class _Credited:
+    """What has an advantage of its own: agent-episodes or calls, K of them."""
+
+    rewards: Tensor
+    """[K]."""
+    group: Tensor
+    """[K] int64; those of one number are compared with each other."""
+    of_token: Tensor
+    """[N] int64."""
+
+
+def _credited(batch: TokenBatch, config: GrpoConfig) -> _Credited:
     lengths = torch.bincount(batch.call, minlength=batch.call_limit.numel())
-    by_call = overlong_penalty(lengths, batch.call_limit, margin=margin)
-    return torch.zeros_like(batch.rewards).scatter_reduce(0, batch.call_unit, by_call, "amin")
+    penalty = overlong_penalty(lengths, batch.call_limit, margin=config.overlong_tokens)
+    match Credit(config.credit):
+        case Credit.EPISODE:
+            # An agent-episode is punished for the longest of its replies beside its limit.
+            longest = torch.zeros_like(batch.rewards).scatter_reduce(
+                0, batch.call_unit, penalty, "amin"
+            )
+            return _Credited(batch.rewards + longest, batch.group, batch.unit)
+        case Credit.CALL:
+            returns = returns_to_go(batch.call_rewards, batch.call_unit)
+            return _Credited(
+                returns + penalty, call_groups(batch.call_unit, batch.group), batch.call
+            )

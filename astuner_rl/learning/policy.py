@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,10 +19,10 @@ from astuner_rl.algos.importance import Importance, importance_weights
 from astuner_rl.algos.sequence_ratio import sequence_log_ratio
 from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
 from astuner_rl.learning.batch import TokenBatch
-from astuner_rl.learning.forest import build_forest
 from astuner_rl.learning.layout import Layout, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
+from astuner_rl.learning.token_counts import FedTokens, fed_metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,7 @@ class PolicyStep:
 
     lr: float
     tokens: int = 0
-    fed_tokens: int = 0
-    padding_tokens: int = 0
-    recomputed_tokens: int = 0
+    fed: FedTokens = field(default_factory=FedTokens)
     loss: float = 0.0
     grad_norm: float = 0.0
     kl: float = 0.0
@@ -189,9 +187,7 @@ class Policy:
             loss.backward()  # type: ignore[no-untyped-call]
             figures.loss += loss.item()
             self._observe(scores, tokens, figures)
-            figures.fed_tokens += microbatch.fed_tokens
-            figures.recomputed_tokens += microbatch.recomputed_tokens
-            figures.padding_tokens += microbatch.input_ids.numel() - microbatch.fed_tokens
+            figures.fed.add(microbatch)
         figures.grad_norm = self._optimizer.step(loss=figures.loss)
         return figures
 
@@ -274,10 +270,8 @@ def policy_metrics(
     ``policy/kl``, ``policy/entropy`` and ``policy/clip_fraction`` are means over the tokens of all
     passes. ``policy/kl_sampler`` and ``policy/logprob_gap_max`` are those of the first step, in
     which the weights are still those before the update: on a batch that they sampled, they show
-    what sampler and learner disagree about. ``tokens/forward``, with ``tokens/recomputed`` among
-    them, and ``tokens/padding`` are what one pass fed to the policy; ``tokens/bound`` is the least
-    that it could feed, the prefix tree of the calls, and ``tokens/dense`` what one row a call would
-    have fed. Without a step there are counts alone.
+    what sampler and learner disagree about. What was fed is that of the first pass. Without a step
+    there are counts alone.
 
     Args:
         batch: What was trained on.
@@ -285,15 +279,14 @@ def policy_metrics(
         passes: Steps of each pass over the batch.
     """
     trained = int(targets.trained[batch.unit].sum())
-    dense = zip(batch.dense_tokens, targets.trained.tolist(), strict=True)
     metrics: dict[str, float] = {
         "tokens/trained": trained,
         "tokens/masked/zero_advantage": batch.unit.numel() - trained,
-        "tokens/forward": sum(step.fed_tokens for step in passes[0]),
-        "tokens/recomputed": sum(step.recomputed_tokens for step in passes[0]),
-        "tokens/padding": sum(step.padding_tokens for step in passes[0]),
-        "tokens/bound": build_forest(batch.rows_of(targets.trained)).tokens,
-        "tokens/dense": sum(tokens for tokens, is_trained in dense if is_trained),
+        **fed_metrics(
+            (step.fed for step in passes[0]),
+            rows=batch.rows_of(targets.trained),
+            dense_tokens=batch.dense_tokens_of(targets.trained),
+        ),
     }
     steps = [step for steps_of_pass in passes for step in steps_of_pass]
     if not steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -13,21 +14,22 @@ from astuner_rl.algos.gae import gae
 from astuner_rl.algos.value import explained_variance
 from astuner_rl.algos.weights import Aggregation, token_weights
 from astuner_rl.algos.whitening import whiten
-from astuner_rl.learning.batch import flatten, minibatch_weights
+from astuner_rl.learning.batch import TokenBatch, flatten, minibatch_weights
 from astuner_rl.learning.critic import Critic, CriticStep, critic_metrics
 from astuner_rl.learning.forest_layout import layout_of
 from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.learner import UpdateReport
 from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, PolicyStep, policy_metrics
+from astuner_rl.learning.token_counts import fed_metrics
 from astuner_rl.types import AgentEpisode
 
 
 class PpoLearner:
     """PPO (Schulman et al. 2017, arXiv:1707.06347) over the sampled tokens of each agent.
 
-    The reward comes with an agent-episode's last sampled token. Advantages are those of GAE,
-    fixed before the first pass.
+    What fell with a call comes with its last sampled token; without rewards by call that is an
+    agent-episode's last. Advantages are those of GAE, fixed before the first pass.
 
     Args:
         model: The policy; trained in place. The critic starts from a copy of its trunk.
@@ -61,7 +63,7 @@ class PpoLearner:
         before = self._critic.evaluate(batch)
         advantages = gae(
             before.values,
-            batch.final_rewards(),
+            batch.token_rewards(),
             batch.unit,
             before.bootstrap,
             discount=config.discount,
@@ -87,7 +89,7 @@ class PpoLearner:
         if trains_policy:
             metrics = policy_metrics(batch, targets, policy_passes)
         else:
-            metrics = {"tokens/trained": 0, "tokens/masked/critic_warmup": batch.unit.numel()}
+            metrics = _warmup_metrics(batch, critic_steps[: len(parts)])
         metrics |= critic_metrics(critic_steps)
         explained = explained_variance(before.values, returns, weights)
         metrics["critic/explained_variance"] = explained.item()
@@ -110,3 +112,22 @@ class PpoLearner:
         self._policy.load_state_dict(state["policy"])
         self._critic.load_state_dict(state["critic"])
         self._updates = state["updates"]
+
+
+def _warmup_metrics(batch: TokenBatch, critic_steps: Sequence[CriticStep]) -> dict[str, float]:
+    """Return the token counts of an update in which the critic alone was trained.
+
+    Args:
+        batch: What it was trained on.
+        critic_steps: Of one pass over the batch.
+    """
+    everything = torch.ones(batch.units, dtype=torch.bool)
+    return {
+        "tokens/trained": 0,
+        "tokens/masked/critic_warmup": batch.unit.numel(),
+        **fed_metrics(
+            (step.fed for step in critic_steps),
+            rows=batch.rows_of(everything),
+            dense_tokens=batch.dense_tokens_of(everything),
+        ),
+    }

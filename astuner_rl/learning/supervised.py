@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import LARGEST_LR, Decay
+from astuner_rl.learning.forest_layout import one_row_a_call
 from astuner_rl.learning.layout import Layout, Row, padded_rows
 from astuner_rl.learning.optimizer import GuardedAdamW, WarmupDecay
 from astuner_rl.learning.scoring import read_logits
+from astuner_rl.learning.token_counts import FedTokens, fed_metrics
 from astuner_rl.rules import require_choice, require_positive, require_range
 
 
@@ -75,7 +77,8 @@ class SupervisedReport:
     lr: float
     grad_norm: float
     target_tokens: int
-    fed_tokens: int
+    fed: Mapping[str, float]
+    """By metric name, see ``fed_metrics``; a call's reply is what one of its rows reads."""
 
 
 class SupervisedLearner:
@@ -120,20 +123,22 @@ class SupervisedLearner:
         rows, targets = _rows(examples)
         lr = self._optimizer.lr
         loss = 0.0
-        fed_tokens = 0
+        fed = FedTokens()
         for microbatch in self._layout(rows, microbatch_tokens=self._microbatch_tokens):
             logits = read_logits(self._model, microbatch.to(self._model.device))
             at = targets[microbatch.slots].to(logits.device)
             share = torch.nn.functional.cross_entropy(logits, at, reduction="sum") / len(targets)
             share.backward()  # type: ignore[no-untyped-call]
             loss += share.item()
-            fed_tokens += microbatch.fed_tokens
+            fed.add(microbatch)
         return SupervisedReport(
             loss=loss,
             lr=lr,
             grad_norm=self._optimizer.step(loss=loss),
             target_tokens=len(targets),
-            fed_tokens=fed_tokens,
+            fed=fed_metrics(
+                [fed], rows=rows, dense_tokens=sum(len(row.fed) for row in one_row_a_call(rows))
+            ),
         )
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 from astuner_gym.environment import Environment
@@ -54,9 +55,12 @@ class EpisodeRunner:
         try:
             async with asyncio.timeout(self.config.deadline_s):
                 result, score = await self._judged(task, responder)
-                rewards = {
-                    record.call.agent: score.reward(record.call.agent)
-                    for record in responder.records
+                calls = Counter(record.call.agent for record in responder.records)
+                rewards = {agent: score.reward(agent) for agent in calls}
+                call_rewards = {
+                    agent: score.rewards_by_call(agent, calls=count)
+                    for agent, count in calls.items()
+                    if agent in score.call_rewards
                 }
         except TimeoutError:
             reason = (
@@ -78,6 +82,7 @@ class EpisodeRunner:
             status=EpisodeStatus.TRUNCATED if result.truncated else EpisodeStatus.COMPLETED,
             reason="a limit of the workflow or of rollout.max_calls" if result.truncated else "",
             rewards=rewards,
+            call_rewards=call_rewards,
             success=score.success,
             metrics=metrics,
             attempts=attempt,

@@ -83,6 +83,10 @@ def encode_episode(logged: LoggedEpisode) -> dict[str, Any]:
         "status": episode.status,
         "reason": episode.reason,
         "rewards": _encode_floats(episode.rewards),
+        "call_rewards": {
+            agent: [_encode_float(value) for value in earned]
+            for agent, earned in episode.call_rewards.items()
+        },
         "success": episode.success,
         "metrics": _encode_floats(episode.metrics),
         "attempts": episode.attempts,
@@ -135,6 +139,9 @@ def decode_episode(fields: Mapping[str, Any]) -> LoggedEpisode:
             status=EpisodeStatus(fields["status"]),
             reason=fields["reason"],
             rewards=_decode_floats(fields["rewards"]),
+            call_rewards={
+                agent: tuple(map(float, earned)) for agent, earned in fields["call_rewards"].items()
+            },
             success=fields["success"],
             metrics=_decode_floats(fields["metrics"]),
             attempts=fields["attempts"],

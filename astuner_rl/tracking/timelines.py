@@ -17,13 +17,13 @@ every sampled token is trained exactly once, and every context token is the one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from astuner_rl.types import CallRecord, SampledSpan, Timeline
 
 
 def build_timelines(
-    calls: Sequence[CallRecord], *, trained: Collection[int]
+    calls: Sequence[CallRecord], *, trained: Collection[int], rewards: Sequence[float] = ()
 ) -> tuple[Timeline, ...]:
     """Cut one agent's calls into timelines, in time linear in the tokens.
 
@@ -31,6 +31,7 @@ def build_timelines(
         calls: All answered calls of one agent in one episode, by ascending index.
         trained: Indices of the calls that get a span; the tokens of the others are context, and
             a timeline in which nothing is trained is left out.
+        rewards: What of the agent's reward fell with each call; empty if all fell with the last.
 
     Raises:
         ValueError: A call claims to extend another whose tokens its prompt does not begin with.
@@ -48,7 +49,8 @@ def build_timelines(
         row.append(call)
         row_ending_in[call.call.index] = row
         by_index[call.call.index] = call
-    timelines = (_timeline(row, trained=trained) for row in rows)
+    earned = dict(zip(by_index, rewards, strict=True)) if rewards else {}
+    timelines = (_timeline(row, trained=trained, earned=earned) for row in rows)
     return tuple(timeline for timeline in timelines if timeline.spans)
 
 
@@ -61,7 +63,9 @@ def _require_prefix(earlier: CallRecord, later: CallRecord) -> None:
         )
 
 
-def _timeline(row: Sequence[CallRecord], *, trained: Collection[int]) -> Timeline:
+def _timeline(
+    row: Sequence[CallRecord], *, trained: Collection[int], earned: Mapping[int, float]
+) -> Timeline:
     spans = tuple(
         SampledSpan(
             call=record.call.index,
@@ -70,6 +74,7 @@ def _timeline(row: Sequence[CallRecord], *, trained: Collection[int]) -> Timelin
             logprobs=record.completion.logprobs,
             params=record.params,
             policy_version=record.completion.policy_version,
+            reward=earned.get(record.call.index, 0.0),
         )
         for record in row
         if record.call.index in trained

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
+from astuner_rl.tracking.certificate import Certificate, certify
 from astuner_rl.tracking.timelines import build_timelines
 from astuner_rl.types import (
     AgentEpisode,
@@ -37,10 +38,11 @@ class TrainingData:
     """Sorted by (episode, agent), whatever the order of arrival."""
     sampled: int
     """Tokens that the sampler returned."""
-    trained: int
-    """Tokens in some span of ``agent_episodes``."""
     masked: Mapping[MaskReason, int]
-    """Tokens that are in none, by reason; ``sampled == trained + sum(masked.values())``."""
+    """Tokens in no span of ``agent_episodes``, by reason."""
+    certificate: Certificate
+    """That it holds, and that ``sampled == certificate.trained + sum(masked.values())``, was
+    checked."""
 
 
 def mask_reason(
@@ -76,7 +78,8 @@ def training_data(
         unused: Sampled besides, and only accounted for.
 
     Raises:
-        RuntimeError: The account does not balance, which would be a defect of this module.
+        RuntimeError: A token is lost, twice in the rows, or in another context than it was sampled
+            in: a defect of this package, which must not become a gradient.
     """
     agent_episodes: list[AgentEpisode] = []
     masked: Counter[MaskReason] = Counter()
@@ -99,19 +102,19 @@ def training_data(
         sampled += len(record.completion.token_ids)
         masked[MaskReason.UNUSED_GROUP] += len(record.completion.token_ids)
     agent_episodes.sort(key=lambda unit: (unit.episode, unit.agent))
-    trained = sum(
-        span.stop - span.start
-        for unit in agent_episodes
-        for timeline in unit.timelines
-        for span in timeline.spans
+    certificate = certify(
+        agent_episodes, [episode for group in groups for episode in group.episodes]
     )
-    if sampled != trained + sum(masked.values()):
+    if not certificate.holds or sampled != certificate.trained + sum(masked.values()):
         raise RuntimeError(
-            f"every sampled token must be trained once or masked with a reason: sampled {sampled}, "
-            f"trained {trained}, masked {dict(masked)}"
+            "every sampled token must be trained once, in its own context, or masked with a "
+            f"reason: sampled {sampled}, masked {dict(masked)}, {certificate}"
         )
     return TrainingData(
-        agent_episodes=tuple(agent_episodes), sampled=sampled, trained=trained, masked=masked
+        agent_episodes=tuple(agent_episodes),
+        sampled=sampled,
+        masked=masked,
+        certificate=certificate,
     )
 
 
@@ -125,5 +128,7 @@ def _agent_episode(
         role=call.role,
         reward=episode.rewards[call.agent],
         truncated=episode.status is EpisodeStatus.TRUNCATED,
-        timelines=build_timelines(records, trained=trained),
+        timelines=build_timelines(
+            records, trained=trained, rewards=episode.call_rewards.get(call.agent, ())
+        ),
     )

@@ -40,6 +40,19 @@ def test_an_agent_without_a_reward_is_named() -> None:
         Score(rewards={"wolf": 1.0}, success=True).reward("seer")
 
 
+def test_a_reward_falls_with_the_calls_that_the_judge_says_and_the_rest_with_the_last() -> None:
+    score = Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25, 0.0]})
+    assert score.rewards_by_call("ann", calls=2) == (0.25, 0.75)
+    assert score.rewards_by_call("bob", calls=3) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("earned", [[], [0.5], [0.5, math.nan], [0.5, "1"]])
+def test_every_call_of_a_named_agent_needs_a_reward(earned: list[float]) -> None:
+    score = Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": earned})
+    with pytest.raises(JudgeError, match=r"each call of an agent needs a finite reward, got .* 2"):
+        score.rewards_by_call("ann", calls=2)
+
+
 @pytest.mark.parametrize(
     ("verdict", "reward", "success"),
     [(True, 1.0, True), (False, 0.0, False), (2, 2.0, True), (0.25, 0.25, True), (-1, -1.0, False)],

@@ -61,14 +61,21 @@ EVALUATED_LINE = {
     "eval/reward/low",
     "eval/reward/high",
 }
+FED = {
+    "tokens/trained",
+    "tokens/forward",
+    "tokens/recomputed",
+    "tokens/bound",
+    "tokens/dense",
+}
 TRAINED_LINE = {
     "reward/mean",
     "reward/writer/mean",
     "reward/critic/mean",
     "tokens/sampled",
-    "tokens/trained",
-    "tokens/forward",
-    "tokens/dense",
+    "tokens/duplicated",
+    "tokens/unfaithful",
+    *FED,
     "time/rollout_s",
     "time/learn_s",
     "time/step_s",
@@ -76,7 +83,7 @@ TRAINED_LINE = {
     "episodes/dropped",
     "loss",
 }
-IMITATED_LINE = {"loss", "lr", "tokens/trained", "tokens/forward", "time/learn_s", "time/step_s"}
+IMITATED_LINE = {"loss", "lr", *FED, "time/learn_s", "time/step_s"}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

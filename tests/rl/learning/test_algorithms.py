@@ -274,3 +274,59 @@ def test_a_sampler_that_agrees_needs_no_correction(exact_policy, episode_builder
     assert metrics["policy/importance_bounded"] == 0.0
     for name, weight in plain.weights().items():
         assert torch.allclose(weight, corrected.weights()[name], rtol=0, atol=1e-9), name
+
+
+def earning(episode: AgentEpisode, rewards: list[float]) -> AgentEpisode:
+    """The episode with what fell with each of its calls; the rest falls with the last."""
+    (timeline,) = episode.timelines
+    spans = tuple(
+        replace(span, reward=reward) for span, reward in zip(timeline.spans, rewards, strict=True)
+    )
+    return replace(episode, timelines=(replace(timeline, spans=spans),))
+
+
+def test_credit_by_call_compares_what_was_earned_from_a_call_on(
+    exact_policy, episode_builder, scripted_call
+):
+    """First calls return 1, 0 and 0.5 (mean 0.5), second ones 0.25 and 0.5 (mean 0.375)."""
+    policy, plain = copy.deepcopy(exact_policy), copy.deepcopy(exact_policy)
+    build, call = episode_builder(policy).build, scripted_call(2, 3)
+    episodes = [
+        earning(build([call, call], reward=1.0, sample=0), [0.75, 0.25]),
+        earning(build([call], reward=0.0, sample=1), [0.0]),
+        earning(build([call, call], reward=0.5, sample=2), [0.0, 0.0]),
+    ]
+    advantages = [[0.5, -0.125], [-0.5], [0.0, 0.125]]
+    total = torch.zeros((), dtype=torch.float64)
+    for episode, by_call in zip(episodes, advantages, strict=True):
+        terms = [
+            reply.ratios * advantage
+            for reply, advantage in zip(replies(plain, episode), by_call, strict=True)
+        ]
+        total -= torch.cat(terms).mean() / len(episodes)
+    total.backward()
+
+    config = GrpoConfig(lr=LR, credit="call", scale_by_std=False)
+    metrics = GrpoLearner(policy, config).update(episodes).metrics
+    assert metrics["loss"] == pytest.approx(total.item(), abs=1e-10)
+    norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), 1e9)
+    assert metrics["policy/grad_norm"] == pytest.approx(norm.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("baseline", ["group", "leave_one_out"])
+def test_without_rewards_by_call_and_with_as_many_calls_credit_by_call_is_by_episode(
+    baseline, exact_policy, episode_builder, scripted_call
+):
+    build = episode_builder(exact_policy).build
+    calls = [scripted_call(2, 3), scripted_call(1, 2)]
+    episodes = [build(calls, reward=r, sample=s) for s, r in enumerate([1.0, 0.0, 0.25])]
+    by_episode, by_call = (
+        GrpoLearner(
+            copy.deepcopy(exact_policy), GrpoConfig(lr=LR, baseline=baseline, credit=credit)
+        )
+        for credit in ("episode", "call")
+    )
+    by_episode.update(episodes)
+    by_call.update(episodes)
+    for name, weight in by_episode.weights().items():
+        assert torch.allclose(weight, by_call.weights()[name], rtol=0, atol=1e-12), name

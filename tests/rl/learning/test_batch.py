@@ -102,8 +102,22 @@ def test_groups_are_by_task_and_role():
 def test_rewards_come_with_the_last_sampled_token():
     silent = agent_episode(Timeline(token_ids=(5,), spans=(span(0, 1, 1),)), reward=9.0)
     batch = flatten([replace(MERGED, reward=2.0), silent, replace(MERGED, reward=-1.0)])
-    assert batch.final_rewards().tolist() == [0, 0, 2.0, 0, 0, -1.0]
+    assert batch.token_rewards().tolist() == [0, 0, 2.0, 0, 0, -1.0]
     assert batch.last_tokens().tolist() == [2, -1, 5]
+
+
+def test_a_reward_by_call_comes_with_the_call_s_last_token_and_the_rest_with_the_last_one():
+    earning = Timeline(
+        token_ids=(7, 1, 2, 9, 3),
+        spans=(
+            replace(span(0, 1, 3), reward=0.25),
+            replace(span(1, 4, 5), reward=0.5),
+            replace(span(2, 5, 5), reward=8.0),  # sampled nothing, so nothing can answer for it
+        ),
+    )
+    batch = flatten([agent_episode(earning, reward=1.0)])
+    assert batch.call_rewards.tolist() == [0.25, 0.75, 0.0]
+    assert batch.token_rewards().tolist() == [0, 0.25, 0.75]
 
 
 def test_minibatches_split_agent_episodes_in_order_and_weigh_one_each():

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from astuner_rl.learning.forest import build_forest
 from astuner_rl.learning.forest_layout import call_rows, forest_passes, layout_of
 from astuner_rl.learning.layout import Microbatch, Row, Segment, padded_rows
+from astuner_rl.learning.prefix_tree import prefix_tree_tokens
 
 
 def replies(*, prompt: int, lengths: list[int]) -> list[Row]:
@@ -84,7 +84,7 @@ def test_any_cut_reads_every_state_once_in_its_context(contexts: list[list[int]]
             assert int(one.position_ids[0, read]) + 1 == len(found[slot])
     assert found == {slot: row.fed for slot, row in enumerate(rows)}
     fed = sum(one.fed_tokens - one.recomputed_tokens for one in passes)
-    assert fed == build_forest(rows).tokens
+    assert fed == prefix_tree_tokens(rows)
 
 
 def test_a_row_for_every_call():

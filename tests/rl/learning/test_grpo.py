@@ -89,6 +89,7 @@ CALLS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, ma
     call_sizes=st.tuples(CALLS, CALLS, CALLS),
     rows=st.lists(st.integers(0, 3), min_size=12, max_size=12),
     aggregation=st.sampled_from(["episode", "call", "token"]),
+    credit=st.sampled_from(["episode", "call"]),
     microbatch_tokens=st.integers(1, 60),
 )
 def test_neither_cut_nor_micro_batches_matter(
@@ -100,6 +101,7 @@ def test_neither_cut_nor_micro_batches_matter(
     call_sizes,
     rows,
     aggregation,
+    credit,
     microbatch_tokens,
 ):
     builder = episode_builder(exact_policy, seed=seed)
@@ -111,7 +113,7 @@ def test_neither_cut_nor_micro_batches_matter(
         cut_episode(episode, rows[4 * sample : 4 * sample + len(episode.timelines[0].spans)])
         for sample, episode in enumerate(merged)
     ]
-    config = GrpoConfig(lr=1e-3, aggregation=aggregation, kl_coefficient=0.1)
+    config = GrpoConfig(lr=1e-3, aggregation=aggregation, credit=credit, kl_coefficient=0.1)
     one = GrpoLearner(copy.deepcopy(exact_policy), config)
     two = GrpoLearner(
         copy.deepcopy(exact_policy), replace(config, microbatch_tokens=microbatch_tokens)

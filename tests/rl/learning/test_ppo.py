@@ -167,6 +167,7 @@ def test_during_warm_up_the_critic_alone_is_trained(make_policy, episode_builder
     sampled = sum(len(s.logprobs) for e in episodes for s in e.timelines[0].spans)
     assert warmup["tokens/trained"] == 0
     assert warmup["tokens/masked/critic_warmup"] == sampled
+    assert warmup["tokens/forward"] == warmup["tokens/bound"] <= warmup["tokens/dense"]
     assert_equal(weights, weights_of(learner))
     assert not torch.equal(critic["head.weight"], critic_of(learner)["head.weight"])
     assert learner.update(episodes).metrics["tokens/trained"] == sampled

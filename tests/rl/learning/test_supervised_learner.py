@@ -36,7 +36,7 @@ def test_loss_equals_the_model_s_own(exact_policy):
         total += output.loss.item() * sum(example.mask)
     # transformers takes its loss in float32.
     assert report.loss == pytest.approx(total / 4, abs=1e-6)
-    assert (report.target_tokens, report.fed_tokens) == (4, 4 + 2)
+    assert (report.target_tokens, report.fed["tokens/forward"]) == (4, 4 + 2)
     assert learner.evaluate(EXAMPLES) == pytest.approx(report.loss, abs=1e-10)
 
 

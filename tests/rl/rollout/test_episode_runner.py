@@ -18,7 +18,8 @@ from astuner_gym.workflow import Models, WorkflowResult
 from astuner_rl.errors import ContextOverflowError, RenderingError, SamplerError
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rollout.episode_runner import DEADLINE_REASON, EpisodeRunner
-from astuner_rl.types import Episode, EpisodeKey, EpisodeStatus, SamplingParams
+from astuner_rl.tracking.training_data import training_data
+from astuner_rl.types import Episode, EpisodeKey, EpisodeStatus, Group, SamplingParams
 
 RunnerOf: TypeAlias = Callable[..., tuple[EpisodeRunner, Any]]
 
@@ -69,6 +70,27 @@ def test_an_episode_is_run_judged_and_released(runner_of: RunnerOf) -> None:
     )
     assert [record.params.temperature for record in episode.calls] == [0.5, 0.5]
     assert policy.opened == policy.released == [KEY]
+
+
+def test_a_reward_by_call_reaches_the_call_that_earned_it(runner_of: RunnerOf) -> None:
+    def judge(task: Task, result: WorkflowResult) -> Score:
+        return Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25, 0.0]})
+
+    runner, _ = runner_of(greet, hello, judge=FunctionJudge(judge))
+    episode = run(runner)
+    assert episode.call_rewards == {"ann": (0.25, 0.75)}
+    data = training_data([Group(task_id="t-1", episodes=(episode,))], trainable=None)
+    (unit,) = data.agent_episodes
+    spans = [span for timeline in unit.timelines for span in timeline.spans]
+    assert [(span.call, span.reward) for span in spans] == [(0, 0.25), (1, 0.75)]
+
+
+def test_a_judge_that_forgets_a_call_fails_the_episode(runner_of: RunnerOf) -> None:
+    def judge(task: Task, result: WorkflowResult) -> Score:
+        return Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25]})
+
+    runner, _ = runner_of(greet, hello, judge=FunctionJudge(judge))
+    assert "each call of an agent needs a finite reward, got [0.25] for 2" in failed(run(runner))
 
 
 @pytest.mark.parametrize("failures", [1, 2])

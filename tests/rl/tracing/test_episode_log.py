@@ -98,6 +98,7 @@ def logged_episodes(draw: st.DrawFn) -> LoggedEpisode:
         status=draw(st.sampled_from(EpisodeStatus)),
         reason=draw(texts),
         rewards=draw(st.dictionaries(texts, floats, max_size=2)),
+        call_rewards=draw(st.dictionaries(texts, st.tuples(floats, floats), max_size=2)),
         success=draw(st.booleans()),
         metrics=draw(st.dictionaries(texts, floats, max_size=2)),
         attempts=draw(st.integers(1, 3)),

@@ -60,7 +60,7 @@ def test_failed_episodes_and_untrained_roles_are_masked_with_their_reason() -> N
     )
     data = training_data([group], trainable=["wolf"])
     assert data.sampled == 16
-    assert data.trained == 3
+    assert data.certificate.trained == 3
     assert data.masked == {MaskReason.UNTRAINED_ROLE: 5, MaskReason.FAILED_EPISODE: 8}
     (unit,) = data.agent_episodes
     assert (unit.agent, unit.role, unit.reward, unit.truncated) == ("p1", "wolf", 0.0, False)
@@ -78,7 +78,7 @@ def test_groups_that_are_not_used_are_accounted_for() -> None:
         for sample in (0, 1)
     )
     data = training_data([used], trainable=["wolf"], unused=[unused])
-    assert (data.sampled, data.trained) == (16, 3)
+    assert (data.sampled, data.certificate.trained) == (16, 3)
     assert data.masked == {MaskReason.UNTRAINED_ROLE: 5, MaskReason.UNUSED_GROUP: 8}
     assert [unit.reward for unit in data.agent_episodes] == [0.0]
 
