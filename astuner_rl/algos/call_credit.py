@@ -56,8 +56,8 @@ def call_groups(call_unit: Tensor, group: Tensor) -> Tensor:
     first = calls.cumsum(0) - calls
     place = torch.arange(call_unit.numel()) - first[call_unit]
     longest = int(calls.max()) if calls.numel() else 0
-    _, numbers = (group[call_unit] * longest + place).unique(return_inverse=True)
-    return numbers
+    # Numbers need not follow each other: those that name no call are empty groups.
+    return group[call_unit] * longest + place
 
 
 def _last_of_each(call_unit: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.token_counts import FedTokens
-from astuner_rl.learning.tree_attention import run_model
+from astuner_rl.learning.tree_run import TreeRun
 
 
 class ValueNetwork(nn.Module):
@@ -36,10 +36,15 @@ class ValueNetwork(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, microbatch: Microbatch) -> Tensor:
-        """Return the values of the states that ``microbatch`` reads, [R], at least float32."""
+    def forward(self, microbatch: Microbatch, run: TreeRun | None = None) -> Tensor:
+        """Return the values of the states that ``microbatch`` reads, [R], at least float32.
+
+        Args:
+            microbatch: The pass.
+            run: Of all passes of the layout; None for a pass alone.
+        """
         on_device = microbatch.to(self.head.weight.device)
-        hidden = run_model(self.trunk, on_device).last_hidden_state
+        hidden = (run or TreeRun()).forward(self.trunk, on_device).last_hidden_state
         states = hidden.flatten(0, 1).index_select(0, on_device.reads)
         values: Tensor = self.head(states).squeeze(-1)
         return values.to(torch.promote_types(values.dtype, torch.float32))
@@ -94,8 +99,9 @@ class Critic:
         tokens = batch.unit.numel()
         readings = torch.zeros(tokens + batch.units, dtype=torch.float64)
         rows = [row for unit in range(batch.units) for row in _rows_with_final_state(batch, unit)]
+        run = TreeRun()
         for microbatch in self._passes(rows):
-            readings[microbatch.slots] = self._network(microbatch).to(readings)
+            readings[microbatch.slots] = self._network(microbatch, run).to(readings)
         return StateValues(values=readings[:tokens], bootstrap=readings[tokens:])
 
     def step(
@@ -114,8 +120,9 @@ class Critic:
         """
         total = 0.0
         fed = FedTokens()
+        run = TreeRun()
         for microbatch in self._passes(batch.rows_of(batch.units_of(weights > 0))):
-            values = self._network(microbatch)
+            values = self._network(microbatch, run)
             slots = microbatch.slots
             loss = clipped_value_loss(
                 values,
@@ -124,9 +131,10 @@ class Critic:
                 weights[slots].to(values),
                 clip=self._config.value_clip,
             )
-            loss.backward()  # type: ignore[no-untyped-call]
+            run.backward(loss)
             total += loss.item()
             fed.add(microbatch)
+        run.finish()
         return CriticStep(loss=total, grad_norm=self._optimizer.step(loss=total), fed=fed)
 
     def _passes(self, rows: Sequence[Row]) -> list[Microbatch]:

@@ -1,11 +1,12 @@
 """Packs a forest into forward passes, one row of tokens each, cut only where it does not fit.
 
-A tree that does not fit is cut between the children of a node. Every piece then needs the tokens
-above it: they are computed again in each, so that the gradient flows through them as it does in one
-pass, and all but the first time they count as recomputed.
+A tree that does not fit is cut between the children of a node: what is above becomes a pass of its
+own, and those below go on from its keys and values (``learning.tree_run``). So every token is fed
+once, however small the passes are.
 
 Example: a prompt of 6 tokens with three replies of 3, ``microbatch_tokens=12``: the tree has 15
-tokens, so one pass feeds prompt and two replies, and a second one the prompt again and the third.
+tokens, so one pass feeds the prompt, a second one two replies and a third the last reply, both of
+which see the prompt.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from astuner_rl.learning.forest import Forest, build_forest
+from astuner_rl.learning.forest import Forest, Node, build_forest
 from astuner_rl.learning.layout import Layout, Microbatch, Row, Segment, padded_rows
 from astuner_rl.learning.prefix_tree import prefix_tree_tokens
 from astuner_rl.samplers.families import misfit
@@ -71,32 +73,41 @@ def one_row_a_call(rows: Sequence[Row]) -> list[Row]:
 
 
 def forest_passes(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microbatch]:
-    """Return passes that feed every context of ``rows`` once, if all of them fit; see ``Layout``.
+    """Return passes that feed every context of ``rows`` once; see ``Layout``.
 
     Args:
         rows: In canonical order.
-        microbatch_tokens: Tokens of one pass; a path from root to leaf that is longer runs alone.
+        microbatch_tokens: Tokens of one pass and of all that it goes on from; a run of tokens
+            without a branch is never cut, however long it is.
 
     Raises:
-        RuntimeError: A context is left out or fed twice without being counted as recomputed: a
-            defect of this module, which must not become a gradient.
+        RuntimeError: A context is left out or fed twice: a defect of this module, which must not
+            become a gradient.
     """
     forest = build_forest(rows)
-    packer = _Packer(forest)
-    passes = [packer.pack(piece) for piece in _pieces(forest, microbatch_tokens)]
-    fed_once = sum(one.fed_tokens - one.recomputed_tokens for one in passes)
-    if fed_once != prefix_tree_tokens(rows):
+    passes = [_pack(forest.nodes, piece) for piece in _pieces(forest, microbatch_tokens)]
+    fed = sum(one.fed_tokens for one in passes)
+    if fed != prefix_tree_tokens(rows):
         raise RuntimeError(
-            f"a forest must feed its {prefix_tree_tokens(rows)} contexts once, but feeds {fed_once}"
+            f"a forest must feed its {prefix_tree_tokens(rows)} contexts once, but feeds {fed}"
         )
     return passes
 
 
-def _pieces(forest: Forest, budget: int) -> Iterator[list[int]]:
-    """Yield node indices, ascending, of pieces that hold every node, each with all above it."""
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Nodes of one pass."""
+
+    nodes: Sequence[int]
+    """Whole subtrees side by side, or a single node whose subtree does not fit."""
+    level: int
+    carries: bool
+
+
+def _pieces(forest: Forest, budget: int) -> Iterator[_Piece]:
+    """Yield the passes, each after those that it goes on from; every node is in one of them."""
     nodes = forest.nodes
-    own = [len(node.token_ids) for node in nodes]
-    subtree = own.copy()
+    subtree = [len(node.token_ids) for node in nodes]
     children: list[list[int]] = [[] for _ in nodes]
     roots: list[int] = []
     for index in reversed(range(len(nodes))):
@@ -107,77 +118,58 @@ def _pieces(forest: Forest, budget: int) -> Iterator[list[int]]:
             subtree[parent] += subtree[index]
             children[parent].append(index)
 
-    # What is above, its tokens, and the nodes below it, last first.
-    waiting: list[tuple[list[int], int, list[int]]] = [([], 0, roots)]
+    # A node to cut below and its level, or -1 for what is above all roots; tokens above its
+    # children; and these, last first.
+    waiting: list[tuple[int, int, int, list[int]]] = [(-1, -1, 0, roots)]
     while waiting:
-        above, size, below = waiting.pop()
+        node, level, above, below = waiting.pop()
+        if node >= 0:
+            yield _Piece([node], level, carries=bool(below))
         piece: list[int] = []
-        filled = size
-        # Nothing is below a leaf, which is then a piece by itself.
-        if above and not below:
-            yield above
+        filled = above
         for index in reversed(below):
-            if size + subtree[index] > budget:
-                waiting.append(([*above, index], size + own[index], children[index]))
+            if above + subtree[index] > budget:
+                size = above + len(nodes[index].token_ids)
+                waiting.append((index, level + 1, size, children[index]))
                 continue
             if piece and filled + subtree[index] > budget:
-                yield above + piece
-                piece, filled = [], size
+                yield _Piece(piece, level + 1, carries=False)
+                piece, filled = [], above
             piece += range(index, nodes[index].last + 1)
             filled += subtree[index]
         if piece:
-            yield above + piece
+            yield _Piece(piece, level + 1, carries=False)
 
 
-class _Packer:
-    """Lays out pieces, and remembers which nodes were in one before."""
-
-    def __init__(self, forest: Forest) -> None:
-        self._nodes = forest.nodes
-        self._packed: set[int] = set()
-
-    def pack(self, piece: Sequence[int]) -> Microbatch:
-        token_ids: list[int] = []
-        positions: list[int] = []
-        reads: list[int] = []
-        slots: list[int] = []
-        starts: list[int] = []
-        recomputed = 0
-        for index in piece:
-            node = self._nodes[index]
-            starts.append(len(token_ids))
-            # Readings are taken where a node is computed first.
-            if index in self._packed:
-                recomputed += len(node.token_ids)
-            else:
-                reads += [len(token_ids) + read for read in node.reads]
-                slots += node.slots
-            token_ids += node.token_ids
-            positions += range(node.depth, node.depth + len(node.token_ids))
-        self._packed.update(piece)
-        return Microbatch(
-            input_ids=torch.tensor([token_ids], dtype=torch.int64),
-            position_ids=torch.tensor([positions], dtype=torch.int64),
-            branching=self._branching(piece, starts, len(token_ids)),
-            reads=torch.tensor(reads, dtype=torch.int64),
-            slots=torch.tensor(slots, dtype=torch.int64),
-            fed_tokens=len(token_ids),
-            recomputed_tokens=recomputed,
-        )
-
-    def _branching(
-        self, piece: Sequence[int], starts: Sequence[int], tokens: int
-    ) -> tuple[Segment, ...]:
-        stops = [*starts[1:], tokens]
-        segments = []
-        for place, index in enumerate(piece):
-            last = bisect_right(piece, self._nodes[index].last) - 1
-            segments.append(
-                Segment(
-                    start=starts[place],
-                    stop=stops[place],
-                    end=stops[last],
-                    depth=self._nodes[index].depth,
-                )
+def _pack(nodes: Sequence[Node], piece: _Piece) -> Microbatch:
+    token_ids: list[int] = []
+    positions: list[int] = []
+    reads: list[int] = []
+    slots: list[int] = []
+    starts: list[int] = []
+    for index in piece.nodes:
+        node = nodes[index]
+        starts.append(len(token_ids))
+        reads += [len(token_ids) + read for read in node.reads]
+        slots += node.slots
+        token_ids += node.token_ids
+        positions += range(node.depth, node.depth + len(node.token_ids))
+    stops = [*starts[1:], len(token_ids)]
+    return Microbatch(
+        input_ids=torch.tensor([token_ids], dtype=torch.int64),
+        position_ids=torch.tensor([positions], dtype=torch.int64),
+        branching=tuple(
+            Segment(
+                start=starts[place],
+                stop=stops[place],
+                end=stops[bisect_right(piece.nodes, nodes[index].last) - 1],
+                depth=nodes[index].depth,
             )
-        return tuple(segments)
+            for place, index in enumerate(piece.nodes)
+        ),
+        reads=torch.tensor(reads, dtype=torch.int64),
+        slots=torch.tensor(slots, dtype=torch.int64),
+        fed_tokens=len(token_ids),
+        level=piece.level,
+        carries=piece.carries,
+    )

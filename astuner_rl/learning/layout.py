@@ -69,8 +69,11 @@ class Microbatch:
     """[R] int64, slot of each reading."""
     fed_tokens: int
     """Tokens of the pass, padding left out."""
-    recomputed_tokens: int
-    """Those of them that another micro-batch feeds as well."""
+    level: int = 0
+    """Number of passes whose tokens stand before its own in every context: of those before it, the
+    latest of each lower level."""
+    carries: bool = False
+    """Whether the passes that follow, up to the next of its level or a lower one, go on from it."""
 
     def to(self, device: torch.device) -> Microbatch:
         """Return the same pass on ``device``."""
@@ -81,7 +84,8 @@ class Microbatch:
             reads=self.reads.to(device),
             slots=self.slots.to(device),
             fed_tokens=self.fed_tokens,
-            recomputed_tokens=self.recomputed_tokens,
+            level=self.level,
+            carries=self.carries,
         )
 
 
@@ -140,5 +144,4 @@ def _pad(rows: Sequence[Row]) -> Microbatch:
         reads=torch.tensor(reads, dtype=torch.int64),
         slots=torch.tensor(slots, dtype=torch.int64),
         fed_tokens=sum(len(row.fed) for row in rows),
-        recomputed_tokens=0,
     )

@@ -23,6 +23,7 @@ from astuner_rl.learning.layout import Layout, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
+from astuner_rl.learning.tree_run import TreeRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,21 +174,24 @@ class Policy:
                 self._logprobs(self._model, batch, rows), targets.old_logprobs, batch.call
             )
         figures = PolicyStep(lr=self._optimizer.lr)
+        run = TreeRun()
         for microbatch in self._layout(rows, microbatch_tokens=self._config.microbatch_tokens):
             scores = score(
                 self._model,
                 microbatch,
                 batch,
+                run=run,
                 entropy_gradient=self._config.entropy_coefficient > 0,
             )
             tokens = _gather(batch, targets, weights, microbatch.slots, like=scores.logprobs)
             if log_ratio is not None:
                 tokens = _relative_to_reply(tokens, scores, log_ratio[microbatch.slots])
             loss = self._loss(scores, tokens)
-            loss.backward()  # type: ignore[no-untyped-call]
+            run.backward(loss)
             figures.loss += loss.item()
             self._observe(scores, tokens, figures)
             figures.fed.add(microbatch)
+        run.finish()
         figures.grad_norm = self._optimizer.step(loss=figures.loss)
         return figures
 
@@ -227,7 +231,7 @@ class Policy:
             clip_low=self._config.clip_low,
             clip_high=self._config.clip_high,
         )
-        gap = (logprobs - tokens.sampler_logprobs).abs().max().item()
+        gap = max((logprobs - tokens.sampler_logprobs).abs().tolist(), default=0.0)
         figures.tokens += logprobs.numel()
         figures.kl += kl_k3(tokens.sampler_logprobs, logprobs).sum().item()
         figures.entropy += scores.entropies.sum().item()

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from astuner_rl.algos.entropy import categorical_entropy
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
-from astuner_rl.learning.tree_attention import run_model
+from astuner_rl.learning.tree_run import TreeRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +26,19 @@ class TokenScores:
     """[R] entropy of the distribution it was drawn from, in nats."""
 
 
-def read_logits(model: PreTrainedModel, microbatch: Microbatch) -> Tensor:
+def read_logits(
+    model: PreTrainedModel, microbatch: Microbatch, *, run: TreeRun | None = None
+) -> Tensor:
     """Return the logits at the states that ``microbatch`` reads, at least float32.
 
     The output head is given those states alone: with a large vocabulary the logits of every
     context token would cost more than the rest of the pass. What a model does to its logits
     after the head (scaling, soft-capping) still happens, as it is the model that runs.
+
+    Args:
+        model: On the device of the micro-batch.
+        microbatch: The pass.
+        run: Of all passes of the layout; None for a pass alone.
 
     Returns:
         [R, V].
@@ -40,7 +47,7 @@ def read_logits(model: PreTrainedModel, microbatch: Microbatch) -> Tensor:
     if head is None:
         raise TypeError(f"a policy needs an output head, {type(model).__name__} has none")
     with _reading_only(head, microbatch.reads):
-        output = run_model(model, microbatch)
+        output = (run or TreeRun()).forward(model, microbatch)
     logits: Tensor = output.logits[0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -64,6 +71,7 @@ def score(
     microbatch: Microbatch,
     batch: TokenBatch,
     *,
+    run: TreeRun | None = None,
     entropy_gradient: bool = False,
 ) -> TokenScores:
     """Return log-probs, with gradient, and entropies of the micro-batch's tokens.
@@ -74,10 +82,11 @@ def score(
         model: On any device; the micro-batch is taken there.
         microbatch: Its slots are token indices of ``batch``.
         batch: Gives the tokens and their temperatures.
+        run: Of all passes of the layout; None for a pass alone.
         entropy_gradient: Whether the entropies have a gradient too; without it nothing of size
             ``[R, V]`` is kept for them.
     """
-    logits = read_logits(model, microbatch.to(model.device))
+    logits = read_logits(model, microbatch.to(model.device), run=run)
     token_ids = batch.token_ids[microbatch.slots].to(logits.device)
     temperatures = batch.temperatures[microbatch.slots].to(logits)
     log_distribution = (logits / temperatures.unsqueeze(-1)).log_softmax(-1)
@@ -102,7 +111,8 @@ def token_logprobs(
         [N] on the CPU; NaN for tokens that no row reads.
     """
     logprobs = torch.full((batch.token_ids.numel(),), torch.nan, dtype=torch.float64)
+    run = TreeRun()
     for microbatch in layout(rows, microbatch_tokens=microbatch_tokens):
-        scores = score(model, microbatch, batch)
+        scores = score(model, microbatch, batch, run=run)
         logprobs[microbatch.slots] = scores.logprobs.to(logprobs)
     return logprobs

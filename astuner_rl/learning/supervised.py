@@ -18,6 +18,7 @@ from astuner_rl.learning.layout import Layout, Row, padded_rows
 from astuner_rl.learning.optimizer import GuardedAdamW, WarmupDecay
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
+from astuner_rl.learning.tree_run import TreeRun
 from astuner_rl.rules import require_choice, require_positive, require_range
 
 
@@ -124,13 +125,15 @@ class SupervisedLearner:
         lr = self._optimizer.lr
         loss = 0.0
         fed = FedTokens()
+        run = TreeRun()
         for microbatch in self._layout(rows, microbatch_tokens=self._microbatch_tokens):
-            logits = read_logits(self._model, microbatch.to(self._model.device))
+            logits = read_logits(self._model, microbatch.to(self._model.device), run=run)
             at = targets[microbatch.slots].to(logits.device)
             share = torch.nn.functional.cross_entropy(logits, at, reduction="sum") / len(targets)
-            share.backward()  # type: ignore[no-untyped-call]
+            run.backward(share)
             loss += share.item()
             fed.add(microbatch)
+        run.finish()
         return SupervisedReport(
             loss=loss,
             lr=lr,
@@ -150,8 +153,9 @@ class SupervisedLearner:
         """
         rows, targets = _rows(examples)
         total = 0.0
+        run = TreeRun()
         for microbatch in self._layout(rows, microbatch_tokens=self._microbatch_tokens):
-            logits = read_logits(self._model, microbatch.to(self._model.device))
+            logits = read_logits(self._model, microbatch.to(self._model.device), run=run)
             at = targets[microbatch.slots].to(logits.device)
             total += torch.nn.functional.cross_entropy(logits, at, reduction="sum").item()
         return total / len(targets)

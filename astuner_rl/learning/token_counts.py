@@ -15,14 +15,11 @@ class FedTokens:
 
     forward: int = 0
     """Padding left out."""
-    recomputed: int = 0
-    """Those of them that another of the passes was fed as well."""
     padding: int = 0
 
     def add(self, microbatch: Microbatch) -> None:
         """Count one more pass."""
         self.forward += microbatch.fed_tokens
-        self.recomputed += microbatch.recomputed_tokens
         self.padding += microbatch.input_ids.numel() - microbatch.fed_tokens
 
 
@@ -31,9 +28,9 @@ def fed_metrics(
 ) -> dict[str, float]:
     """Return the metrics of what was fed.
 
-    ``tokens/forward``, with ``tokens/recomputed`` among them, and ``tokens/padding`` were fed;
-    ``tokens/bound`` is the least that could have been, the prefix tree of the calls, and
-    ``tokens/dense`` what one row a call would have.
+    ``tokens/forward`` and ``tokens/padding`` were fed; ``tokens/bound`` is the least that could
+    have been, the prefix tree of the calls, ``tokens/recomputed`` what was fed beyond that, and
+    ``tokens/dense`` what one row a call would have been fed.
 
     Args:
         fed: Of one pass over the batch.
@@ -41,10 +38,12 @@ def fed_metrics(
         dense_tokens: Of their calls.
     """
     counts = list(fed)
+    forward = sum(count.forward for count in counts)
+    bound = prefix_tree_tokens(rows)
     return {
-        "tokens/forward": sum(count.forward for count in counts),
-        "tokens/recomputed": sum(count.recomputed for count in counts),
+        "tokens/forward": forward,
+        "tokens/recomputed": forward - bound,
         "tokens/padding": sum(count.padding for count in counts),
-        "tokens/bound": prefix_tree_tokens(rows),
+        "tokens/bound": bound,
         "tokens/dense": dense_tokens,
     }

@@ -2,9 +2,9 @@ r"""Attention over a packed forest: every token sees its own context and nothing
 
 A packed forest (``layout.Branching``) has its tokens depth first, so what sees the keys of a
 segment ``[start, stop)`` are the segment itself, causally, and all of its descendants
-``[stop, end)``, wholly. Hence the whole forest is attended to by a few plain calls, without a mask
-of quadratic size: one causal call a segment, and one call of all its descendants' queries to its
-keys. A query's parts are merged by their log-sum-exps:
+``[stop, end)``, wholly; and the keys that a pass is given from those above it are seen by all.
+Hence the whole forest is attended to by a few plain calls, without a mask of quadratic size. A
+query's parts are merged by their log-sum-exps:
 
     out = sum_i exp(lse_i - lse) out_i,    lse = log sum_i exp(lse_i)
 
@@ -24,19 +24,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface
 
-from astuner_rl.learning.layout import Branching, Microbatch, Segment
+from astuner_rl.learning.layout import Branching, Segment
 
 ATTENTION_NAME = "astuner_tree"
 """What ``tree_attention`` is called in ``config._attn_implementation``."""
-BLOCK = 512
+BLOCK = 128
 """Tokens of the largest stretch that is attended to with a mask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One call: queries ``first:stop`` to keys ``key_first:key_stop``."""
+    """One call: queries ``first:stop`` to keys ``key_first:key_stop``, those from above included.
+
+    Keys are numbered from the first one that the pass was given from above.
+    """
 
     first: int
     stop: int
@@ -52,20 +55,21 @@ def parts_of(branching: Branching) -> list[Part]:
     """Return calls in which every token sees each token of its context exactly once.
 
     Example: a segment of 600 tokens above two of 20 gives a causal call of 600, a call of the 40
-    tokens below to the 600 keys, and a masked call of the 40 tokens among themselves.
+    tokens below to the 600 keys, and a masked call of the 40 tokens among themselves. If the two
+    are a pass of their own, the second call has the 600 keys from above.
     """
+    above = branching[0].depth
     parts: list[Part] = []
+    if above:
+        parts.append(Part(0, branching[-1].stop, 0, above, False, False))
     index = 0
     while index < len(branching):
         segment = branching[index]
+        keys = (above + segment.start, above + segment.stop)
         if segment.end - segment.start > BLOCK:
-            parts.append(
-                Part(segment.start, segment.stop, segment.start, segment.stop, True, False)
-            )
+            parts.append(Part(segment.start, segment.stop, *keys, True, False))
             if segment.end > segment.stop:
-                parts.append(
-                    Part(segment.stop, segment.end, segment.start, segment.stop, False, False)
-                )
+                parts.append(Part(segment.stop, segment.end, *keys, False, False))
             index += 1
             continue
         first, stop = segment.start, segment.start
@@ -75,15 +79,19 @@ def parts_of(branching: Branching) -> list[Part]:
             while index < len(branching) and branching[index].start < stop:
                 index += 1
         alone = stop == segment.stop
-        parts.append(Part(first, stop, first, stop, alone, not alone))
+        parts.append(Part(first, stop, above + first, above + stop, alone, not alone))
     return parts
 
 
 @dataclass(slots=True, kw_only=True)
 class TreePlan:
-    """How one micro-batch is attended to, shared by all layers of its pass."""
+    """How one pass is attended to, layer by layer, and what it hands down."""
 
     branching: Branching
+    above: Sequence[tuple[Tensor, Tensor]]
+    """By layer, keys and values [1, K, A, D] of the tokens above; empty if there are none."""
+    keys: list[tuple[Tensor, Tensor]] = field(init=False, default_factory=list)
+    """By layer, keys and values [1, K, T, D] of the pass's own tokens, as layers come to it."""
     parts: list[Part] = field(init=False)
     _ends: Tensor = field(init=False)
     """[T] end of the segment of each token."""
@@ -100,6 +108,14 @@ class TreePlan:
         depths = _by_token(self.branching, [segment.depth for segment in self.branching])
         self._depths = depths + torch.arange(len(starts)) - starts
 
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of the next layer's keys and values, and return them behind those above."""
+        self.keys.append((key, value))
+        if not self.above:
+            return key, value
+        above_key, above_value = self.above[len(self.keys) - 1]
+        return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
+
     def mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
         """[1, 1, queries, keys] additive: 0 where a key is seen, -inf elsewhere; None if all are,
         or all up to the query's own place where the part is causal.
@@ -114,11 +130,14 @@ class TreePlan:
     def _new_mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
         if window is None and not part.masked:
             return None
+        above = self.branching[0].depth
         queries = torch.arange(part.first, part.stop)[:, None]
-        keys = torch.arange(part.key_first, part.key_stop)
-        seen = (keys <= queries) & (queries < self._ends[keys])
+        keys = torch.arange(part.key_first, part.key_stop) - above
+        own = keys >= 0
+        seen = ~own | ((keys <= queries) & (queries < self._ends[keys.clamp_min(0)]))
         if window is not None:
-            seen &= self._depths[queries] - self._depths[keys] < window
+            depths = torch.where(own, self._depths[keys.clamp_min(0)], keys + above)
+            seen &= self._depths[queries] - depths < window
         mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
         return mask[None, None].to(like.device)
 
@@ -138,18 +157,22 @@ class _Layer:
 
 
 class _TreeAttention(torch.autograd.Function):
-    """Attention of [1, H, T, D] queries, keys and values over a packed forest, on a CPU."""
+    """Attention over a packed forest, on a CPU: queries [1, H, T, D], keys and values
+    [1, K, A + T, D], of which every H / K heads share one.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, layer: _Layer) -> Tensor:
-        out = torch.zeros_like(query)
-        lse = query.new_full(query.shape[:-1], -torch.inf, dtype=_lse_type(query))
+        own_key, own_value = key, value
+        key, value = _repeated(key, like=query), _repeated(value, like=query)
+        out = torch.empty_like(query)
+        lse = query.new_empty(query.shape[:-1], dtype=_lse_type(query))
+        filled = 0
         for part in layer.plan.parts:
             mask = layer.plan.mask(part, window=layer.window, like=query)
-            rows = slice(part.first, part.stop)
             columns = slice(part.key_first, part.key_stop)
             part_out, part_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query[:, :, rows],
+                query[:, :, part.first : part.stop],
                 key[:, :, columns],
                 value[:, :, columns],
                 0.0,
@@ -157,23 +180,26 @@ class _TreeAttention(torch.autograd.Function):
                 attn_mask=mask,
                 scale=layer.scale,
             )
-            if mask is not None:
+            if layer.window is not None and mask is not None:
                 # A query that sees none of the keys has no part in them; the call returns 0.
                 nothing = (mask == -torch.inf).all(-1)
                 part_lse = part_lse.masked_fill(nothing, -torch.inf)
-            merged = torch.logaddexp(lse[:, :, rows], part_lse)
-            before = (lse[:, :, rows] - merged).exp().nan_to_num(0.0).unsqueeze(-1)
-            added = (part_lse - merged).exp().nan_to_num(0.0).unsqueeze(-1)
-            out[:, :, rows] = (out[:, :, rows] * before + part_out * added).to(out.dtype)
-            lse[:, :, rows] = merged
-        ctx.save_for_backward(query, key, value, out, lse)
+            # Queries come in order: those from ``filled`` on have their first part here.
+            seam = min(max(filled, part.first), part.stop)
+            _merge(out[:, :, part.first : seam], lse[:, :, part.first : seam], part_out, part_lse)
+            out[:, :, seam : part.stop] = part_out[:, :, seam - part.first :]
+            lse[:, :, seam : part.stop] = part_lse[:, :, seam - part.first :]
+            filled = max(filled, part.stop)
+        # Keys and values as they came: repeated again for backward they cost no memory meanwhile.
+        ctx.save_for_backward(query, own_key, own_value, out, lse)
         ctx.layer = layer
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, out, lse = ctx.saved_tensors
+        query, own_key, own_value, out, lse = ctx.saved_tensors
         (grad_out,) = gradients
+        key, value = _repeated(own_key, like=query), _repeated(own_value, like=query)
         grad_query = torch.zeros_like(query)
         grad_key = torch.zeros_like(key)
         grad_value = torch.zeros_like(value)
@@ -199,7 +225,31 @@ class _TreeAttention(torch.autograd.Function):
             grad_query[:, :, rows] += of_query
             grad_key[:, :, columns] += of_key
             grad_value[:, :, columns] += of_value
-        return grad_query, grad_key, grad_value, None
+        return grad_query, _summed(grad_key, like=own_key), _summed(grad_value, like=own_value), None
+
+
+def _merge(out: Tensor, lse: Tensor, part_out: Tensor, part_lse: Tensor) -> None:
+    """Merge a further part into ``out`` and ``lse``, in place; [1, H, R, D] and [1, H, R]."""
+    rows = out.shape[2]
+    if rows == 0:
+        return
+    further = part_lse[:, :, :rows]
+    merged = torch.logaddexp(lse, further)
+    # Of a query that has seen nothing yet both are -inf: its part is nothing, too.
+    share = (further - merged).exp().nan_to_num_(0.0).unsqueeze(-1).to(out.dtype)
+    out.lerp_(part_out[:, :, :rows], share)
+    lse.copy_(merged)
+
+
+def _repeated(heads: Tensor, *, like: Tensor) -> Tensor:
+    """Return [1, H, S, D]: each of the heads [1, K, S, D] for all queries that share it."""
+    return heads.repeat_interleave(like.shape[1] // heads.shape[1], dim=1)
+
+
+def _summed(gradient: Tensor, *, like: Tensor) -> Tensor:
+    """Return the gradient of the heads that ``_repeated`` repeated."""
+    heads = like.shape[1]
+    return gradient.unflatten(1, (heads, gradient.shape[1] // heads)).sum(2)
 
 
 def _lse_type(query: Tensor) -> torch.dtype:
@@ -241,35 +291,10 @@ def tree_attention(
     Returns:
         [1, T, H, D], and no attention weights.
     """
-    group = query.shape[1] // key.shape[1]
     attended: Tensor = _TreeAttention.apply(  # type: ignore[no-untyped-call]
-        query,
-        key.repeat_interleave(group, dim=1),
-        value.repeat_interleave(group, dim=1),
-        _Layer(tree_plan, scaling, sliding_window),
+        query, *tree_plan.extended(key, value), _Layer(tree_plan, scaling, sliding_window)
     )
     return attended.transpose(1, 2), None
-
-
-def run_model(model: torch.nn.Module, microbatch: Microbatch) -> Any:
-    """Run a pass through a Hugging Face model or its trunk, and return its output.
-
-    A packed forest runs with ``tree_attention``, whatever attention the model has otherwise.
-    """
-    arguments: dict[str, Any] = {
-        "input_ids": microbatch.input_ids,
-        "position_ids": microbatch.position_ids,
-        "use_cache": False,
-    }
-    if microbatch.branching is None:
-        return model(**arguments)
-    assert isinstance(model, PreTrainedModel)
-    usual = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION_NAME)
-    try:
-        return model(**arguments, tree_plan=TreePlan(branching=microbatch.branching))
-    finally:
-        model.set_attn_implementation(usual)
 
 
 AttentionInterface.register(ATTENTION_NAME, tree_attention)

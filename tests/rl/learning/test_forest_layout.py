@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import zip_longest
 
 import pytest
 from hypothesis import given
@@ -37,23 +38,27 @@ def test_a_forest_that_fits_is_one_pass():
         Segment(start=6, stop=9, end=9, depth=4),
     )
     assert (only.reads.tolist(), only.slots.tolist()) == ([5, 8], [0, 1])
-    assert (only.fed_tokens, only.recomputed_tokens) == (9, 0)
+    assert (only.fed_tokens, only.level, only.carries) == (9, 0, False)
 
 
 def test_the_documented_cut():
     rows = replies(prompt=6, lengths=[3, 3, 3])
-    first, second = forest_passes(rows, microbatch_tokens=12)
-    assert (first.fed_tokens, first.recomputed_tokens, first.slots.tolist()) == (12, 0, [0, 1])
-    assert (second.fed_tokens, second.recomputed_tokens, second.slots.tolist()) == (9, 6, [2])
+    passes = forest_passes(rows, microbatch_tokens=12)
+    assert [(one.fed_tokens, one.slots.tolist()) for one in passes] == [
+        (6, []),
+        (6, [0, 1]),
+        (3, [2]),
+    ]
+    assert [(one.level, one.carries) for one in passes] == [(0, True), (1, False), (1, False)]
 
 
-def test_a_path_that_does_not_fit_runs_alone():
+def test_what_does_not_fit_beside_its_prompt_runs_alone():
     passes = forest_passes(replies(prompt=6, lengths=[3, 1]), microbatch_tokens=2)
-    assert [(one.fed_tokens, one.recomputed_tokens) for one in passes] == [(7, 0), (9, 6)]
+    assert [(one.fed_tokens, one.level) for one in passes] == [(6, 0), (1, 1), (3, 1)]
 
 
-def context_of(microbatch: Microbatch, place: int) -> tuple[int, ...]:
-    """The tokens that the state at ``place`` has seen, by the rule of the branching alone."""
+def own_context(microbatch: Microbatch, place: int) -> tuple[int, ...]:
+    """The tokens of its pass that the state at ``place`` has seen, by the rule of the branching."""
     assert microbatch.branching is not None
     token_ids = microbatch.input_ids[0].tolist()
     end = {
@@ -75,16 +80,24 @@ def test_any_cut_reads_every_state_once_in_its_context(contexts: list[list[int]]
     ]
     passes = forest_passes(rows, microbatch_tokens=budget)
     found = {}
-    for one in passes:
-        longest = max(int(position) + 1 for position in one.position_ids[0])
-        assert one.fed_tokens == one.input_ids.numel() <= max(budget, longest)
+    above: list[tuple[int, ...]] = []
+    for one, following in zip_longest(passes, passes[1:]):
+        del above[one.level :]
+        assert len(above) == one.level
+        assert one.carries == (following is not None and following.level > one.level)
+        context = sum(above, ())
+        assert one.branching is not None
+        assert one.branching[0].depth == len(context)
+        together = len(context) + one.fed_tokens
+        assert one.fed_tokens == one.input_ids.numel()
+        assert together <= budget or len(one.branching) == 1
         for read, slot in zip(one.reads.tolist(), one.slots.tolist(), strict=True):
             assert slot not in found
-            found[slot] = context_of(one, read)
+            found[slot] = context + own_context(one, read)
             assert int(one.position_ids[0, read]) + 1 == len(found[slot])
+        above.append(tuple(one.input_ids[0].tolist()))
     assert found == {slot: row.fed for slot, row in enumerate(rows)}
-    fed = sum(one.fed_tokens - one.recomputed_tokens for one in passes)
-    assert fed == prefix_tree_tokens(rows)
+    assert sum(one.fed_tokens for one in passes) == prefix_tree_tokens(rows)
 
 
 def test_a_row_for_every_call():

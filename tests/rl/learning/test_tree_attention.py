@@ -17,6 +17,7 @@ from astuner_rl.learning.forest_layout import call_rows, forest_passes
 from astuner_rl.learning.layout import Layout, Row, Segment
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.tree_attention import BLOCK, Part, TreePlan, parts_of
+from astuner_rl.learning.tree_run import TreeRun
 
 
 def test_the_documented_parts():
@@ -25,6 +26,10 @@ def test_the_documented_parts():
         Part(0, 600, 0, 600, causal=True, masked=False),
         Part(600, 640, 0, 600, causal=False, masked=False),
         Part(600, 640, 600, 640, causal=False, masked=True),
+    ]
+    assert parts_of((Segment(0, 20, 20, 600), Segment(20, 40, 40, 600))) == [
+        Part(0, 40, 0, 600, causal=False, masked=False),
+        Part(0, 40, 600, 640, causal=False, masked=True),
     ]
 
 
@@ -69,13 +74,17 @@ def dense_attention(
     *,
     window: int | None,
 ) -> Tensor:
-    ends = torch.zeros(len(depths), dtype=torch.int64)
+    """Attention with one mask; the keys begin with those above, which all queries see."""
+    above = key.shape[2] - query.shape[2]
+    ends = torch.full((key.shape[2],), len(depths))
     for segment in branching:
-        ends[segment.start : segment.stop] = segment.end
-    place = torch.arange(len(depths))
-    seen = (place <= place[:, None]) & (place[:, None] < ends)
+        ends[above + segment.start : above + segment.stop] = segment.end
+    places = torch.arange(-above, len(depths))
+    queries = torch.arange(len(depths))[:, None]
+    seen = (places <= queries) & (queries < ends)
     if window is not None:
-        seen &= depths[:, None] - depths < window
+        key_depths = torch.cat([torch.arange(above), depths])
+        seen &= depths[:, None] - key_depths < window
     products = query @ key.transpose(-1, -2) * 0.5
     return products.masked_fill(~seen, -torch.inf).softmax(-1) @ value
 
@@ -95,22 +104,38 @@ def test_output_and_gradients_are_those_of_a_dense_mask(
         patch.setattr(tree_attention, "BLOCK", block)
         for microbatch in forest_passes(rows, microbatch_tokens=budget):
             assert microbatch.branching is not None
-            shape = (1, 2, microbatch.fed_tokens, 4)
-            tensors = [
-                torch.randn(shape, dtype=torch.float64, requires_grad=True) for _ in range(3)
+            above = microbatch.branching[0].depth
+            query, key, value, above_key, above_value = tensors = [
+                torch.randn(1, heads, tokens, 4, dtype=torch.float64, requires_grad=True)
+                for heads, tokens in (
+                    (4, microbatch.fed_tokens),
+                    (2, microbatch.fed_tokens),
+                    (2, microbatch.fed_tokens),
+                    (2, above),
+                    (2, above),
+                )
             ]
-            plan = TreePlan(branching=microbatch.branching)
+            handed_down = [(above_key, above_value)] if above else []
+            plan = TreePlan(branching=microbatch.branching, above=handed_down)
             out, _ = tree_attention.tree_attention(
                 torch.nn.Identity(),
-                *tensors,
+                query,
+                key,
+                value,
                 None,
                 scaling=0.5,
                 tree_plan=plan,
                 sliding_window=window,
             )
             expected = dense_attention(
-                *tensors, microbatch.position_ids[0], microbatch.branching, window=window
+                query,
+                torch.cat([above_key, key], dim=2).repeat_interleave(2, dim=1),
+                torch.cat([above_value, value], dim=2).repeat_interleave(2, dim=1),
+                microbatch.position_ids[0],
+                microbatch.branching,
+                window=window,
             ).transpose(1, 2)
+            tensors = tensors if above else tensors[:3]
             assert torch.allclose(out, expected, rtol=0, atol=1e-12)
             weight = torch.randn_like(out)
             ours = torch.autograd.grad((out * weight).sum(), tensors)
@@ -130,12 +155,17 @@ def loss_and_gradients(
     slots = sum(len(row.slots) for row in rows)
     total = 0.0
     weights = torch.linspace(0.5, 1, slots, dtype=model.dtype)
+    policy_run, critic_run = TreeRun(), TreeRun()
     for microbatch in layout(rows, microbatch_tokens=budget):
         weight = weights[microbatch.slots]
-        logprobs = read_logits(policy, microbatch).log_softmax(-1)[:, 3]
-        loss = (weight * (critic(microbatch).square() - logprobs)).sum()
-        loss.backward()
-        total += loss.item()
+        logprobs = read_logits(policy, microbatch, run=policy_run).log_softmax(-1)[:, 3]
+        policy_loss = -(weight * logprobs).sum()
+        critic_loss = (weight * critic(microbatch, critic_run).square()).sum()
+        policy_run.backward(policy_loss)
+        critic_run.backward(critic_loss)
+        total += policy_loss.item() + critic_loss.item()
+    policy_run.finish()
+    critic_run.finish()
     gradients = {
         f"{kind}/{name}": parameter.grad
         for kind, module in (("policy", policy), ("critic", critic))
@@ -188,3 +218,25 @@ def test_the_model_keeps_its_own_attention(family: PreTrainedModel):
     )
     read_logits(family, microbatch)
     assert family.config._attn_implementation == before
+
+
+def test_a_pass_without_what_it_goes_on_from_is_refused(family: PreTrainedModel):
+    rows = [Row(token_ids=(1, 2, end, 5), reads=(2,), slots=(end,)) for end in (3, 4)]
+    prompt, reply, _ = forest_passes(rows, microbatch_tokens=1)
+    with pytest.raises(RuntimeError, match="a pass of level 1 goes on from as many passes"):
+        read_logits(family, reply)
+    run = TreeRun()
+    read_logits(family, prompt, run=run)
+    assert read_logits(family, reply, run=run).shape[0] == 1
+
+
+def test_logprobs_without_gradient_go_on_from_passes_above(family: PreTrainedModel):
+    rows = [Row(token_ids=(1, 2, end, 5), reads=(1, 2), slots=(0, 1)) for end in (3, 4)]
+    rows[1] = Row(token_ids=(1, 2, 4, 5), reads=(1, 2), slots=(2, 3))
+    found = torch.zeros(4, 24)
+    with torch.no_grad():
+        run = TreeRun()
+        for microbatch in forest_passes(rows, microbatch_tokens=1):
+            found[microbatch.slots] = read_logits(family, microbatch, run=run)
+        whole = torch.cat([family(torch.tensor([row.token_ids[:3]])).logits[0, 1:] for row in rows])
+    assert torch.allclose(found, whole, atol=1e-5)

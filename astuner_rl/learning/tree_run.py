@@ -1,0 +1,140 @@
+"""Runs the passes of a layout, each going on from the keys and values of those above it.
+
+Worked example. A prompt P has replies A and B, and each is a pass of its own. Forward of P gives
+its keys and values in every layer; A and B are computed with these as if P stood before them in
+their row. Backward begins with A: besides the parameters' gradients it leaves what A wants of P's
+keys and values. B adds to that, and backward of P then starts from it together with P's own loss:
+
+    forward P, forward A, backward A, forward B, backward B, backward P
+
+That is the gradient of one pass over all three, and P is computed once. Only P and one of its
+replies are held in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from astuner_rl.learning.layout import Microbatch
+from astuner_rl.learning.tree_attention import ATTENTION_NAME, TreePlan
+
+Keys = list[tuple[Tensor, Tensor]]
+"""By layer, keys and values [1, K, S, D]."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A pass that others go on from."""
+
+    own: Keys
+    """Of its own tokens, with the graph that they were computed by."""
+    handed_down: Keys
+    """Of all tokens up to its last, as leaves in which the passes below add up their gradients."""
+    loss: Tensor | None = None
+
+
+class TreeRun:
+    """The state of a run over the passes of one layout by one model, in their order.
+
+    ``forward`` runs a pass, ``backward`` is given its loss, and ``finish`` comes after the last
+    one. Without gradients ``forward`` alone is called.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[_Open] = []
+        self._carries = False
+
+    def forward(self, model: nn.Module, microbatch: Microbatch) -> Any:
+        """Run a pass through a Hugging Face model or its trunk, and return its output.
+
+        A packed forest runs with ``tree_attention``, whatever attention the model has otherwise.
+
+        Raises:
+            RuntimeError: What the pass goes on from was not run before it.
+        """
+        self._close(to=microbatch.level)
+        if len(self._open) != microbatch.level:
+            raise RuntimeError(
+                f"a pass of level {microbatch.level} goes on from as many passes, but the run has "
+                f"{len(self._open)} of them; run all passes of a layout, in their order"
+            )
+        self._carries = microbatch.carries
+        arguments: dict[str, Any] = {
+            "input_ids": microbatch.input_ids,
+            "position_ids": microbatch.position_ids,
+            "use_cache": False,
+        }
+        if microbatch.branching is None:
+            return model(**arguments)
+        above = self._open[-1].handed_down if self._open else []
+        plan = TreePlan(branching=microbatch.branching, above=above)
+        with _tree_attention(model):
+            output = model(**arguments, tree_plan=plan)
+        if microbatch.carries:
+            self._open.append(_Open(own=plan.keys, handed_down=_handed_down(plan.keys, above)))
+        return output
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of the latest pass's loss, now or once all below it have done so."""
+        if self._carries:
+            self._open[-1].loss = loss
+        else:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def finish(self) -> None:
+        """Add the gradients that are still to come."""
+        self._close(to=0)
+
+    def _close(self, *, to: int) -> None:
+        """Go back to a level: the passes from there on have seen all that goes on from them."""
+        while len(self._open) > to:
+            closing = self._open.pop()
+            if closing.loss is None:
+                continue
+            roots, gradients = [closing.loss], [torch.ones_like(closing.loss)]
+            above = self._open[-1].handed_down if self._open else []
+            for layer, (own, leaves) in enumerate(zip(closing.own, closing.handed_down, strict=True)):
+                for kind, (tensor, leaf) in enumerate(zip(own, leaves, strict=True)):
+                    assert leaf.grad is not None
+                    first = leaf.shape[2] - tensor.shape[2]
+                    roots.append(tensor)
+                    gradients.append(leaf.grad[:, :, first:])
+                    if first:
+                        _add_gradient(above[layer][kind], leaf.grad[:, :, :first])
+            torch.autograd.backward(roots, gradients)
+
+
+def _handed_down(own: Keys, above: Sequence[tuple[Tensor, Tensor]]) -> Keys:
+    learns = own[0][0].requires_grad
+    handed_down = []
+    for layer, pair in enumerate(own):
+        kept = [
+            torch.cat([above[layer][kind], tensor], dim=2) if above else tensor
+            for kind, tensor in enumerate(pair)
+        ]
+        key, value = (tensor.detach().requires_grad_(learns) for tensor in kept)
+        handed_down.append((key, value))
+    return handed_down
+
+
+def _add_gradient(leaf: Tensor, gradient: Tensor) -> None:
+    leaf.grad = gradient.clone() if leaf.grad is None else leaf.grad + gradient
+
+
+@contextmanager
+def _tree_attention(model: nn.Module) -> Iterator[None]:
+    """Let the model attend by ``tree_attention`` for the time of a pass."""
+    assert isinstance(model, PreTrainedModel)
+    usual = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
