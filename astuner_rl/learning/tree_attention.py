@@ -83,15 +83,34 @@ def parts_of(branching: Branching) -> list[Part]:
     return parts
 
 
+Keys = list[tuple[Tensor, Tensor]]
+"""By layer, keys and values [1, K, S, D] of some tokens."""
+
+
+@dataclass(slots=True)
+class TreeKeys:
+    """The keys and values that a pass is given from above, and those of its own tokens."""
+
+    above: Keys
+    """Empty if nothing is above."""
+    own: Keys = field(init=False, default_factory=list)
+    """Filled layer by layer."""
+
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of the next layer's own, [1, K, T, D], and return them behind those above."""
+        self.own.append((key, value))
+        if not self.above:
+            return key, value
+        above_key, above_value = self.above[len(self.own) - 1]
+        return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
+
+
 @dataclass(slots=True, kw_only=True)
 class TreePlan:
-    """How one pass is attended to, layer by layer, and what it hands down."""
+    """How one pass is attended to, shared by all of its layers."""
 
+    # Holds no keys: whatever backward is computed by lives as long as the plan, and the other way.
     branching: Branching
-    above: Sequence[tuple[Tensor, Tensor]]
-    """By layer, keys and values [1, K, A, D] of the tokens above; empty if there are none."""
-    keys: list[tuple[Tensor, Tensor]] = field(init=False, default_factory=list)
-    """By layer, keys and values [1, K, T, D] of the pass's own tokens, as layers come to it."""
     parts: list[Part] = field(init=False)
     _ends: Tensor = field(init=False)
     """[T] end of the segment of each token."""
@@ -107,14 +126,6 @@ class TreePlan:
         starts = _by_token(self.branching, [segment.start for segment in self.branching])
         depths = _by_token(self.branching, [segment.depth for segment in self.branching])
         self._depths = depths + torch.arange(len(starts)) - starts
-
-    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Take note of the next layer's keys and values, and return them behind those above."""
-        self.keys.append((key, value))
-        if not self.above:
-            return key, value
-        above_key, above_value = self.above[len(self.keys) - 1]
-        return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
 
     def mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
         """[1, 1, queries, keys] additive: 0 where a key is seen, -inf elsewhere; None if all are,
@@ -265,6 +276,7 @@ def tree_attention(
     *,
     scaling: float,
     tree_plan: TreePlan,
+    tree_keys: TreeKeys,
     sliding_window: int | None = None,
     dropout: float = 0.0,
     position_ids: Tensor | None = None,
@@ -283,6 +295,7 @@ def tree_attention(
         attention_mask: None; the plan knows what sees what.
         scaling: Factor of the products of queries and keys.
         tree_plan: Of this pass.
+        tree_keys: Of this pass.
         sliding_window: Number of latest positions in its context that a token sees; None sees all.
         dropout: Not applied: a policy is trained without.
         position_ids: Not used; rotary positions are applied before.
@@ -292,7 +305,7 @@ def tree_attention(
         [1, T, H, D], and no attention weights.
     """
     attended: Tensor = _TreeAttention.apply(  # type: ignore[no-untyped-call]
-        query, *tree_plan.extended(key, value), _Layer(tree_plan, scaling, sliding_window)
+        query, *tree_keys.extended(key, value), _Layer(tree_plan, scaling, sliding_window)
     )
     return attended.transpose(1, 2), None
 

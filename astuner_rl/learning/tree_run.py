@@ -13,7 +13,7 @@ replies are held in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from astuner_rl.learning.layout import Microbatch
-from astuner_rl.learning.tree_attention import ATTENTION_NAME, TreePlan
-
-Keys = list[tuple[Tensor, Tensor]]
-"""By layer, keys and values [1, K, S, D]."""
+from astuner_rl.learning.tree_attention import ATTENTION_NAME, Keys, TreeKeys, TreePlan
 
 
 @dataclass(slots=True)
@@ -73,12 +70,12 @@ class TreeRun:
         }
         if microbatch.branching is None:
             return model(**arguments)
-        above = self._open[-1].handed_down if self._open else []
-        plan = TreePlan(branching=microbatch.branching, above=above)
+        keys = TreeKeys(self._open[-1].handed_down if self._open else [])
+        plan = TreePlan(branching=microbatch.branching)
         with _tree_attention(model):
-            output = model(**arguments, tree_plan=plan)
+            output = model(**arguments, tree_plan=plan, tree_keys=keys)
         if microbatch.carries:
-            self._open.append(_Open(own=plan.keys, handed_down=_handed_down(plan.keys, above)))
+            self._open.append(_Open(own=keys.own, handed_down=_handed_down(keys)))
         return output
 
     def backward(self, loss: Tensor) -> None:
@@ -111,15 +108,14 @@ class TreeRun:
             torch.autograd.backward(roots, gradients)
 
 
-def _handed_down(own: Keys, above: Sequence[tuple[Tensor, Tensor]]) -> Keys:
-    learns = own[0][0].requires_grad
+def _handed_down(keys: TreeKeys) -> Keys:
     handed_down = []
-    for layer, pair in enumerate(own):
-        kept = [
-            torch.cat([above[layer][kind], tensor], dim=2) if above else tensor
-            for kind, tensor in enumerate(pair)
-        ]
-        key, value = (tensor.detach().requires_grad_(learns) for tensor in kept)
+    for layer, own in enumerate(keys.own):
+        leaves = []
+        for kind, tensor in enumerate(own):
+            whole = torch.cat([keys.above[layer][kind], tensor], dim=2) if keys.above else tensor
+            leaves.append(whole.detach().requires_grad_(tensor.requires_grad))
+        key, value = leaves
         handed_down.append((key, value))
     return handed_down
 

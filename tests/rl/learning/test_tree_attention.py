@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from astuner_rl.learning.critic import ValueNetwork
 from astuner_rl.learning.forest_layout import call_rows, forest_passes
 from astuner_rl.learning.layout import Layout, Row, Segment
 from astuner_rl.learning.scoring import read_logits
-from astuner_rl.learning.tree_attention import BLOCK, Part, TreePlan, parts_of
+from astuner_rl.learning.tree_attention import BLOCK, Part, TreeKeys, TreePlan, parts_of
 from astuner_rl.learning.tree_run import TreeRun
 
 
@@ -116,7 +117,7 @@ def test_output_and_gradients_are_those_of_a_dense_mask(
                 )
             ]
             handed_down = [(above_key, above_value)] if above else []
-            plan = TreePlan(branching=microbatch.branching, above=handed_down)
+            plan = TreePlan(branching=microbatch.branching)
             out, _ = tree_attention.tree_attention(
                 torch.nn.Identity(),
                 query,
@@ -125,6 +126,7 @@ def test_output_and_gradients_are_those_of_a_dense_mask(
                 None,
                 scaling=0.5,
                 tree_plan=plan,
+                tree_keys=TreeKeys(handed_down),
                 sliding_window=window,
             )
             expected = dense_attention(
@@ -240,3 +242,27 @@ def test_logprobs_without_gradient_go_on_from_passes_above(family: PreTrainedMod
             found[microbatch.slots] = read_logits(family, microbatch, run=run)
         whole = torch.cat([family(torch.tensor([row.token_ids[:3]])).logits[0, 1:] for row in rows])
     assert torch.allclose(found, whole, atol=1e-5)
+
+
+def test_nothing_of_a_run_outlives_it(family: PreTrainedModel):
+    """Keys that held their own graph would stay in memory for good, pass after pass."""
+    rows = [Row(token_ids=(1, 2, end, 5), reads=(1, 2), slots=(end, 10 + end)) for end in (3, 4)]
+    policy = copy.deepcopy(family)
+    keys: list[weakref.ref[Tensor]] = []
+    run = TreeRun()
+    with pytest.MonkeyPatch.context() as patch:
+        extended = TreeKeys.extended
+
+        def watched(own: TreeKeys, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            keys.extend([weakref.ref(key), weakref.ref(value)])
+            return extended(own, key, value)
+
+        patch.setattr(TreeKeys, "extended", watched)
+        for microbatch in forest_passes([rows[0]], microbatch_tokens=9):
+            run.backward(read_logits(policy, microbatch, run=run).sum())
+        for microbatch in forest_passes(rows[1:], microbatch_tokens=1):
+            run.backward(read_logits(policy, microbatch, run=run).sum())
+        run.finish()
+    del run
+    assert len(keys) == 2 * 2 * policy.config.num_hidden_layers
+    assert all(key() is None for key in keys)
