@@ -89,7 +89,9 @@ def score(
     logits = read_logits(model, microbatch.to(model.device), run=run)
     token_ids = batch.token_ids[microbatch.slots].to(logits.device)
     temperatures = batch.temperatures[microbatch.slots].to(logits)
-    log_distribution = (logits / temperatures.unsqueeze(-1)).log_softmax(-1)
+    # Under another name the logits would take their memory until the log-probs are known.
+    logits = logits / temperatures.unsqueeze(-1)
+    log_distribution = logits.log_softmax(-1)
     logprobs = log_distribution.gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
     with torch.set_grad_enabled(entropy_gradient):
         entropies = categorical_entropy(log_distribution)

@@ -83,8 +83,8 @@ def parts_of(branching: Branching) -> list[Part]:
     return parts
 
 
-Keys = list[tuple[Tensor, Tensor]]
-"""By layer, keys and values [1, K, S, D] of some tokens."""
+Keys = list[Tensor]
+"""Keys and values [1, K, S, D] of some tokens: those of the first layer, of the second, …"""
 
 
 @dataclass(slots=True)
@@ -98,10 +98,11 @@ class TreeKeys:
 
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Take note of the next layer's own, [1, K, T, D], and return them behind those above."""
-        self.own.append((key, value))
+        place = len(self.own)
+        self.own += [key, value]
         if not self.above:
             return key, value
-        above_key, above_value = self.above[len(self.own) - 1]
+        above_key, above_value = self.above[place : place + 2]
         return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
 
 
@@ -236,7 +237,12 @@ class _TreeAttention(torch.autograd.Function):
             grad_query[:, :, rows] += of_query
             grad_key[:, :, columns] += of_key
             grad_value[:, :, columns] += of_value
-        return grad_query, _summed(grad_key, like=own_key), _summed(grad_value, like=own_value), None
+        return (
+            grad_query,
+            _summed(grad_key, like=own_key),
+            _summed(grad_value, like=own_value),
+            None,
+        )
 
 
 def _merge(out: Tensor, lse: Tensor, part_out: Tensor, part_lse: Tensor) -> None:
@@ -259,8 +265,8 @@ def _repeated(heads: Tensor, *, like: Tensor) -> Tensor:
 
 def _summed(gradient: Tensor, *, like: Tensor) -> Tensor:
     """Return the gradient of the heads that ``_repeated`` repeated."""
-    heads = like.shape[1]
-    return gradient.unflatten(1, (heads, gradient.shape[1] // heads)).sum(2)
+    _, heads, length, width = like.shape
+    return gradient.view(1, heads, -1, length, width).sum(2)
 
 
 def _lse_type(query: Tensor) -> torch.dtype:

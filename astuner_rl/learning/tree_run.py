@@ -93,31 +93,29 @@ class TreeRun:
         """Go back to a level: the passes from there on have seen all that goes on from them."""
         while len(self._open) > to:
             closing = self._open.pop()
-            if closing.loss is None:
-                continue
-            roots, gradients = [closing.loss], [torch.ones_like(closing.loss)]
-            above = self._open[-1].handed_down if self._open else []
-            for layer, (own, leaves) in enumerate(zip(closing.own, closing.handed_down, strict=True)):
-                for kind, (tensor, leaf) in enumerate(zip(own, leaves, strict=True)):
-                    assert leaf.grad is not None
-                    first = leaf.shape[2] - tensor.shape[2]
-                    roots.append(tensor)
-                    gradients.append(leaf.grad[:, :, first:])
-                    if first:
-                        _add_gradient(above[layer][kind], leaf.grad[:, :, :first])
-            torch.autograd.backward(roots, gradients)
+            if closing.loss is not None:
+                self._backward(closing, closing.loss)
+
+    def _backward(self, closing: _Open, loss: Tensor) -> None:
+        """Add the gradient of a pass's own loss and of all that went on from it."""
+        gradients = [torch.ones_like(loss)]
+        above = self._open[-1].handed_down if self._open else []
+        for place, (own, leaf) in enumerate(zip(closing.own, closing.handed_down, strict=True)):
+            assert leaf.grad is not None
+            first = leaf.shape[2] - own.shape[2]
+            gradients.append(leaf.grad[:, :, first:])
+            if first:
+                _add_gradient(above[place], leaf.grad[:, :, :first])
+        torch.autograd.backward([loss, *closing.own], gradients)
 
 
 def _handed_down(keys: TreeKeys) -> Keys:
-    handed_down = []
-    for layer, own in enumerate(keys.own):
-        leaves = []
-        for kind, tensor in enumerate(own):
-            whole = torch.cat([keys.above[layer][kind], tensor], dim=2) if keys.above else tensor
-            leaves.append(whole.detach().requires_grad_(tensor.requires_grad))
-        key, value = leaves
-        handed_down.append((key, value))
-    return handed_down
+    if keys.above:
+        pairs = zip(keys.above, keys.own, strict=True)
+        whole = [torch.cat([above, own], dim=2) for above, own in pairs]
+    else:
+        whole = [own.contiguous() for own in keys.own]
+    return [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in whole]
 
 
 def _add_gradient(leaf: Tensor, gradient: Tensor) -> None:

@@ -116,7 +116,7 @@ def test_output_and_gradients_are_those_of_a_dense_mask(
                     (2, above),
                 )
             ]
-            handed_down = [(above_key, above_value)] if above else []
+            handed_down = [above_key, above_value] if above else []
             plan = TreePlan(branching=microbatch.branching)
             out, _ = tree_attention.tree_attention(
                 torch.nn.Identity(),
