@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 def layout_of(model: PreTrainedModel) -> Layout:
     """Return ``forest_passes``, or rows where there is no attention over a forest.
 
-    That is on a device other than a CPU, where calls that extend each other still share a row, and
-    for a model whose attention cannot be replaced, of which every call is a row.
+    That is on a device other than a CPU or a CUDA GPU, where calls that extend each other still
+    share a row, and for a model whose attention cannot be replaced, of which every call is a row.
     """
     why = misfit(model.config.get_text_config())
-    if why is None and model.device.type == "cpu":
+    if why is None and model.device.type in ("cpu", "cuda"):
         return forest_passes
     if why is None:
-        logger.warning("on %s episodes of a group do not share their prompt yet", model.device.type)
+        logger.warning("on %s episodes of a group do not share their prompt", model.device.type)
         return padded_rows
     logger.warning(
         "every call is trained as a row of its own, shared tokens again for each: %s", why

@@ -52,6 +52,12 @@ seen by ``q`` if ``k <= q < end``, where ``end`` is that of the segment of ``k``
 """
 
 
+def by_token(branching: Branching, values: Sequence[int]) -> Tensor:
+    """Return [T] int64: for each token the value of its segment."""
+    lengths = torch.tensor([segment.stop - segment.start for segment in branching])
+    return torch.tensor(values).repeat_interleave(lengths)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Microbatch:
     """One forward pass."""

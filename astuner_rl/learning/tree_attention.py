@@ -11,6 +11,7 @@ query's parts are merged by their log-sum-exps:
 as in flash decoding and ring attention (Liu et al. 2023, arXiv:2310.01889). The gradient of each
 part is that of plain attention with the merged ``out`` and ``lse``, so backward makes the same
 calls. Small neighbouring trees share one call with a mask of at most ``BLOCK`` by ``BLOCK``.
+That is for a CPU; on a GPU one call of FlexAttention does it all (``flex_tree_attention``).
 
 A model runs this through the extension point that transformers has for attention functions; its
 other layers work token by token, with rotary positions by depth, and need no change.
@@ -18,15 +19,16 @@ other layers work token by token, with rotary positions by depth, and need no ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface
 
-from astuner_rl.learning.layout import Branching, Segment
+from astuner_rl.learning.flex_tree_attention import block_mask, flex_tree_attention
+from astuner_rl.learning.layout import Branching, by_token
 
 ATTENTION_NAME = "astuner_tree"
 """What ``tree_attention`` is called in ``config._attn_implementation``."""
@@ -121,11 +123,13 @@ class TreePlan:
         init=False, default_factory=dict
     )
 
+    _block_masks: dict[int | None, BlockMask] = field(init=False, default_factory=dict)
+
     def __post_init__(self) -> None:
         self.parts = parts_of(self.branching)
-        self._ends = _by_token(self.branching, [segment.end for segment in self.branching])
-        starts = _by_token(self.branching, [segment.start for segment in self.branching])
-        depths = _by_token(self.branching, [segment.depth for segment in self.branching])
+        self._ends = by_token(self.branching, [segment.end for segment in self.branching])
+        starts = by_token(self.branching, [segment.start for segment in self.branching])
+        depths = by_token(self.branching, [segment.depth for segment in self.branching])
         self._depths = depths + torch.arange(len(starts)) - starts
 
     def mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
@@ -138,6 +142,12 @@ class TreePlan:
         if key not in self._masks:
             self._masks[key] = self._new_mask(part, window=window, like=like)
         return self._masks[key]
+
+    def block_mask(self, *, window: int | None, device: torch.device) -> BlockMask:
+        """The mask of a whole pass on a GPU."""
+        if window not in self._block_masks:
+            self._block_masks[window] = block_mask(self.branching, window=window, device=device)
+        return self._block_masks[window]
 
     def _new_mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
         if window is None and not part.masked:
@@ -152,11 +162,6 @@ class TreePlan:
             seen &= self._depths[queries] - depths < window
         mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
         return mask[None, None].to(like.device)
-
-
-def _by_token(branching: Sequence[Segment], values: Sequence[int]) -> Tensor:
-    lengths = torch.tensor([segment.stop - segment.start for segment in branching])
-    return torch.tensor(values).repeat_interleave(lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,9 +315,14 @@ def tree_attention(
     Returns:
         [1, T, H, D], and no attention weights.
     """
-    attended: Tensor = _TreeAttention.apply(  # type: ignore[no-untyped-call]
-        query, *tree_keys.extended(key, value), _Layer(tree_plan, scaling, sliding_window)
-    )
+    key, value = tree_keys.extended(key, value)
+    attended: Tensor
+    if query.device.type == "cpu":
+        layer = _Layer(tree_plan, scaling, sliding_window)
+        attended = _TreeAttention.apply(query, key, value, layer)  # type: ignore[no-untyped-call]
+    else:
+        mask = tree_plan.block_mask(window=sliding_window, device=query.device)
+        attended = flex_tree_attention(query, key, value, mask=mask, scale=scaling)
     return attended.transpose(1, 2), None
 
 
