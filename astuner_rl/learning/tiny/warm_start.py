@@ -30,7 +30,7 @@ from astuner_rl.errors import NonFiniteLossError
 from astuner_rl.learning.layout import padded_rows
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.supervised import SupervisedExample, length_grouped_batches
-from astuner_rl.learning.tiny.solve_rate import solve_rate
+from astuner_rl.learning.tiny.solve_rate import SolveRate, solve_rate
 from astuner_rl.learning.tiny.targets import read_targets
 
 ADAMW_LR = 4e-3
@@ -118,7 +118,7 @@ def warm_start(
             if step % interval and step != planned:
                 continue
 
-            rate = solve_rate(model, held_out)
+            rate = halves.solve_rate(held_out)
             seconds = time.monotonic() - start
             if step < planned:
                 planned = min(planned, max(step, int(step * limit_s / seconds)))
@@ -184,7 +184,7 @@ def _rate(progress: float) -> float:
 
 
 class _Halves:
-    """Accumulates gradients, each half of a batch in a thread of its own."""
+    """Computes with a model, each half of some examples in a thread of its own."""
 
     def __init__(self, model: PreTrainedModel, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
@@ -211,6 +211,15 @@ class _Halves:
                 else:
                     parameter.grad += gradient_of_half
         return total
+
+    def solve_rate(self, examples: Sequence[SupervisedExample]) -> SolveRate:
+        """Return how often the model follows the examples to the end."""
+        halves = [examples[half::HALVES] for half in range(min(HALVES, len(examples)))]
+        rates = [*zip(halves, self._threads.map(solve_rate, self._models, halves), strict=True)]
+        return SolveRate(
+            greedy=sum(len(half) * rate.greedy for half, rate in rates) / len(examples),
+            sampled=sum(len(half) * rate.sampled for half, rate in rates) / len(examples),
+        )
 
 
 _Gradient = tuple[float, list[Tensor]]

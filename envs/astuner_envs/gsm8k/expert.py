@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from agentscope.tool import FunctionTool
 
@@ -15,6 +16,7 @@ from astuner_gym.chat.messages import ChatMessage, ChatRole, Conversation, ToolC
 from astuner_gym.task import JsonValue
 
 
+@cache  # to derive it from the function takes longer than all else in a demonstration
 def tool_schema() -> dict[str, JsonValue]:
     """Return the calculator's schema, as the agent's toolkit offers it to its model."""
     tool = FunctionTool(calculator)
