@@ -25,8 +25,9 @@ class Score:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further figures, averaged over episodes into ``judge/<name>``."""
     call_rewards: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """What of an agent's reward fell with each of its calls, in their order; the rest of it falls
-    with its last call, as all of it does for an agent that is not named."""
+    """What of an agent's reward fell with each of its calls, in their order; later calls than are
+    listed earned nothing, and what is left of the reward falls with the last call, as all of it
+    does for an agent that is not named."""
 
     def reward(self, agent: str) -> float:
         """Return the reward of ``agent``.
@@ -42,23 +43,35 @@ class Score:
             )
         return float(value)
 
-    def rewards_by_call(self, agent: str, *, calls: int) -> tuple[float, ...]:
-        """Return [calls] what of the reward of ``agent`` fell with each of its calls.
+    def rewards_by_call(self, *, calls: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
+        """Return, for each agent in ``call_rewards`` that made calls, what fell with each of them.
 
-        It sums to :meth:`reward`. Example: reward 1, call rewards ``[.25, 0]`` give ``(.25, .75)``.
+        What is left of its reward is not among it. Example: of 3 calls ``[.25]`` gives
+        ``(.25, 0., 0.)``.
+
+        Args:
+            calls: Number of calls by agent.
 
         Raises:
-            JudgeError: Not every call has a finite reward.
+            JudgeError: A reward is no finite number, or belongs to a call that was not made.
         """
-        total = self.reward(agent)
-        earned = self.call_rewards.get(agent, (0.0,) * calls)
-        if len(earned) != calls or not all(_is_finite(value) for value in earned):
-            raise JudgeError(
-                f"each call of an agent needs a finite reward, got {list(earned)} for {calls} "
-                f"calls of {agent!r}; give one for each, or leave the agent out of call_rewards"
-            )
-        *before, _ = earned
-        return (*map(float, before), total - math.fsum(before))
+        rewards = {}
+        for agent, earned in self.call_rewards.items():
+            made = calls.get(agent, 0)
+            # A user's judge may have put anything there, whatever the annotation says.
+            if not isinstance(earned, (list, tuple)) or not all(map(_is_finite, earned)):
+                raise JudgeError(
+                    f"call_rewards must hold a list of finite numbers for each agent, got "
+                    f"{earned!r} for {agent!r}; give a number for each of its calls"
+                )
+            if len(earned) > made:
+                raise JudgeError(
+                    f"each reward must belong to a call, got {len(earned)} rewards for {agent!r}, "
+                    f"which made {made} calls; give at most one for each, by the agent's name"
+                )
+            if made:
+                rewards[agent] = (*map(float, earned), *[0.0] * (made - len(earned)))
+        return rewards
 
 
 def _is_finite(value: object) -> bool:

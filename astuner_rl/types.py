@@ -115,8 +115,8 @@ class Episode:
     rewards: Mapping[str, float] = field(default_factory=dict)
     """Reward of every agent that made a call; empty if the episode failed."""
     call_rewards: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """What of it fell with each of the agent's calls, in their order; it sums to the reward. An
-    agent that is not named earned all of it with its last call."""
+    """What of it fell with each of the agent's calls, in their order; what is left of the reward,
+    all of it for an agent that is not named, falls with the last call that is trained."""
     success: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Figures of workflow and judge, by metric name."""
@@ -144,7 +144,7 @@ class SampledSpan:
     params: SamplingParams
     policy_version: int
     reward: float = 0.0
-    """What fell with the call. An agent's reward less that of its calls falls with the last one."""
+    """What fell with the call. What is left of its agent's reward falls with the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

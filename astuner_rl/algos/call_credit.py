@@ -23,6 +23,9 @@ class Credit(StrEnum):
 def returns_to_go(call_rewards: Tensor, call_unit: Tensor) -> Tensor:
     """Return what each call's agent-episode earned with it and after it.
 
+    Agent-episodes that earned the same have the same returns to the last bit, wherever in the
+    batch they stand, so that what agrees has no advantage.
+
     Args:
         call_rewards: [C] reward that fell with each call.
         call_unit: [C] int, agent-episode of each call; ascending, its calls in their order.
@@ -33,34 +36,30 @@ def returns_to_go(call_rewards: Tensor, call_unit: Tensor) -> Tensor:
     Example: calls of one agent-episode that earned ``[.5, 0, 1]`` return ``[1.5, 1, 1]``.
     """
     require_same_shape(call_rewards, call_unit)
-    from_here_on = call_rewards.flip(0).cumsum(0).flip(0)
-    # Less what later agent-episodes earned: all that is left at the end of one's own calls.
-    last = _last_of_each(call_unit)
-    after = torch.cat([from_here_on[1:], from_here_on.new_zeros(1)])
-    return from_here_on - after[last]
+    if call_unit.numel() == 0:
+        return call_rewards.clone()
+    calls = torch.bincount(call_unit)
+    place = torch.arange(call_unit.numel()) - (calls.cumsum(0) - calls)[call_unit]
+    # [U, L], a row for each agent-episode, so that no sum runs over those of others.
+    earned = call_rewards.new_zeros(calls.numel(), int(calls.max()))
+    earned[call_unit, place] = call_rewards
+    return earned.flip(1).cumsum(1).flip(1)[call_unit, place]
 
 
-def call_groups(call_unit: Tensor, group: Tensor) -> Tensor:
+def call_groups(call_unit: Tensor, call_index: Tensor, group: Tensor) -> Tensor:
     """Return [C] int: calls of one number are compared with each other.
 
-    They are those of agent-episodes of one group that have as many calls before them.
+    They are those of agent-episodes of one group that have as many calls before them. Not every
+    number names a call.
 
     Args:
-        call_unit: [C] int, agent-episode of each call; ascending, its calls in their order.
+        call_unit: [C] int, agent-episode of each call.
+        call_index: [C] int, number of calls that the agent made before, trained or not.
         group: [U] int, group of each agent-episode.
 
     Example: two agent-episodes of one group with 2 and 1 calls give ``[0, 1, 0]``: the second
     call of the first has nothing to be compared with.
     """
-    calls = torch.bincount(call_unit, minlength=group.numel())
-    first = calls.cumsum(0) - calls
-    place = torch.arange(call_unit.numel()) - first[call_unit]
-    longest = int(calls.max()) if calls.numel() else 0
-    # Numbers need not follow each other: those that name no call are empty groups.
-    return group[call_unit] * longest + place
-
-
-def _last_of_each(call_unit: Tensor) -> Tensor:
-    """Return [C] index of the last call of each call's agent-episode."""
-    ends = torch.bincount(call_unit).cumsum(0) - 1
-    return ends[call_unit]
+    require_same_shape(call_unit, call_index)
+    most = int(call_index.max()) + 1 if call_index.numel() else 0
+    return group[call_unit] * most + call_index

@@ -36,6 +36,8 @@ class TokenBatch:
     """[N] int64, call of each token, numbered over the batch; ascending."""
     call_unit: Tensor
     """[C] int64, agent-episode of each call."""
+    call_index: Tensor
+    """[C] int64, number of calls that its agent had made before each, trained or not."""
     call_limit: Tensor
     """[C] int64, tokens that each call might have sampled."""
     call_rewards: Tensor
@@ -105,6 +107,7 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
     unit: list[int] = []
     call: list[int] = []
     call_unit: list[int] = []
+    call_index: list[int] = []
     call_limit: list[int] = []
     call_rewards: list[float] = []
     rows: list[tuple[Row, ...]] = []
@@ -128,6 +131,7 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
             unit += [u] * length
             call += [len(call_unit)] * length
             call_unit.append(u)
+            call_index.append(span.call)
             call_limit.append(span.params.max_tokens)
         found = (_row(timeline, first_slot) for timeline in episode.timelines)
         rows.append(tuple(row for row in found if row.reads))
@@ -141,6 +145,7 @@ def flatten(episodes: Sequence[AgentEpisode]) -> TokenBatch:
         unit=torch.tensor(unit, dtype=torch.int64),
         call=torch.tensor(call, dtype=torch.int64),
         call_unit=torch.tensor(call_unit, dtype=torch.int64),
+        call_index=torch.tensor(call_index, dtype=torch.int64),
         call_limit=torch.tensor(call_limit, dtype=torch.int64),
         call_rewards=torch.tensor(call_rewards, dtype=torch.float64),
         rewards=torch.tensor([episode.reward for episode in episodes], dtype=torch.float64),

@@ -122,6 +122,5 @@ def _credited(batch: TokenBatch, config: GrpoConfig) -> _Credited:
             return _Credited(batch.rewards + longest, batch.group, batch.unit)
         case Credit.CALL:
             returns = returns_to_go(batch.call_rewards, batch.call_unit)
-            return _Credited(
-                returns + penalty, call_groups(batch.call_unit, batch.group), batch.call
-            )
+            groups = call_groups(batch.call_unit, batch.call_index, batch.group)
+            return _Credited(returns + penalty, groups, batch.call)

@@ -231,7 +231,9 @@ class Policy:
             clip_low=self._config.clip_low,
             clip_high=self._config.clip_high,
         )
-        gap = max((logprobs - tokens.sampler_logprobs).abs().tolist(), default=0.0)
+        # A pass of tokens that all replies share may read nothing.
+        gaps = (logprobs - tokens.sampler_logprobs).abs()
+        gap = gaps.max().item() if gaps.numel() else 0.0
         figures.tokens += logprobs.numel()
         figures.kl += kl_k3(tokens.sampler_logprobs, logprobs).sum().item()
         figures.entropy += scores.entropies.sum().item()

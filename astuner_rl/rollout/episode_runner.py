@@ -57,11 +57,7 @@ class EpisodeRunner:
                 result, score = await self._judged(task, responder)
                 calls = Counter(record.call.agent for record in responder.records)
                 rewards = {agent: score.reward(agent) for agent in calls}
-                call_rewards = {
-                    agent: score.rewards_by_call(agent, calls=count)
-                    for agent, count in calls.items()
-                    if agent in score.call_rewards
-                }
+                call_rewards = score.rewards_by_call(calls=calls)
         except TimeoutError:
             reason = (
                 f"{DEADLINE_REASON}: an episode may take {self.config.deadline_s} s "

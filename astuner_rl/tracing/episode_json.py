@@ -140,7 +140,9 @@ def decode_episode(fields: Mapping[str, Any]) -> LoggedEpisode:
             reason=fields["reason"],
             rewards=_decode_floats(fields["rewards"]),
             call_rewards={
-                agent: tuple(map(float, earned)) for agent, earned in fields["call_rewards"].items()
+                # Runs of earlier versions do not have it.
+                agent: tuple(map(float, earned))
+                for agent, earned in fields.get("call_rewards", {}).items()
             },
             success=fields["success"],
             metrics=_decode_floats(fields["metrics"]),

@@ -31,7 +31,7 @@ def build_timelines(
         calls: All answered calls of one agent in one episode, by ascending index.
         trained: Indices of the calls that get a span; the tokens of the others are context, and
             a timeline in which nothing is trained is left out.
-        rewards: What of the agent's reward fell with each call; empty if all fell with the last.
+        rewards: What of the agent's reward fell with each call; empty if it is not known.
 
     Raises:
         ValueError: A call claims to extend another whose tokens its prompt does not begin with.

@@ -40,17 +40,23 @@ def test_an_agent_without_a_reward_is_named() -> None:
         Score(rewards={"wolf": 1.0}, success=True).reward("seer")
 
 
-def test_a_reward_falls_with_the_calls_that_the_judge_says_and_the_rest_with_the_last() -> None:
-    score = Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25, 0.0]})
-    assert score.rewards_by_call("ann", calls=2) == (0.25, 0.75)
-    assert score.rewards_by_call("bob", calls=3) == (0.0, 0.0, 1.0)
+def test_a_reward_falls_with_the_calls_that_the_judge_says() -> None:
+    score = Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25, 0], "eve": []})
+    assert score.rewards_by_call(calls={"ann": 3, "bob": 1}) == {"ann": (0.25, 0.0, 0.0)}
 
 
-@pytest.mark.parametrize("earned", [[], [0.5], [0.5, math.nan], [0.5, "1"]])
-def test_every_call_of_a_named_agent_needs_a_reward(earned: list[float]) -> None:
+@pytest.mark.parametrize("earned", [[0.5, math.nan], ["1"], 0.5, None, "1"])
+def test_a_reward_of_a_call_must_be_a_finite_number(earned: list[float]) -> None:
     score = Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": earned})
-    with pytest.raises(JudgeError, match=r"each call of an agent needs a finite reward, got .* 2"):
-        score.rewards_by_call("ann", calls=2)
+    with pytest.raises(JudgeError, match=r"a list of finite numbers for each agent, got .* 'ann'"):
+        score.rewards_by_call(calls={"ann": 2})
+
+
+@pytest.mark.parametrize("agent", ["ann", "anne", "*"])
+def test_a_reward_of_a_call_that_was_not_made_is_refused(agent: str) -> None:
+    score = Score(rewards={"*": 1.0}, success=True, call_rewards={agent: [0.5, 0.5, 0.5]})
+    with pytest.raises(JudgeError, match="each reward must belong to a call, got 3 rewards"):
+        score.rewards_by_call(calls={"ann": 2})
 
 
 @pytest.mark.parametrize(

@@ -26,18 +26,32 @@ def test_what_one_agent_earns_is_not_another_s():
     assert returns_to_go(rewards, unit).tolist() == [3, 2, 28, 24, 16]
 
 
+def test_what_earned_the_same_returns_the_same_to_the_last_bit():
+    """A sum over the whole batch would round differently for each of them."""
+    returns = returns_to_go(floats(*([0.1, 0.2, 0.7] * 3)), ints(0, 0, 0, 1, 1, 1, 2, 2, 2))
+    first, second, third = returns.view(3, 3)
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
 def test_the_documented_groups():
-    assert call_groups(ints(0, 0, 1), ints(0, 0)).tolist() == [0, 1, 0]
+    assert call_groups(ints(0, 0, 1), ints(0, 1, 0), ints(0, 0)).tolist() == [0, 1, 0]
 
 
 def test_groups_do_not_mix():
     """Units 0 and 1 are of group 0, unit 2 of group 1; unit 1 made no call."""
-    assert call_groups(ints(0, 0, 2, 2), ints(0, 0, 1)).tolist() == [0, 1, 2, 3]
+    groups = call_groups(ints(0, 0, 2, 2), ints(0, 1, 0, 1), ints(0, 0, 1))
+    assert groups.tolist() == [0, 1, 2, 3]
+
+
+def test_a_call_that_is_not_trained_keeps_its_place():
+    """Unit 0's first call is not trained: its second is compared with unit 1's second."""
+    assert call_groups(ints(0, 1, 1), ints(1, 0, 1), ints(0, 0)).tolist() == [1, 0, 1]
 
 
 def test_no_call_at_all():
     assert returns_to_go(floats(), ints()).tolist() == []
-    assert call_groups(ints(), ints(0)).tolist() == []
+    assert call_groups(ints(), ints(), ints(0)).tolist() == []
 
 
 @given(st.lists(st.lists(st.integers(-4, 4), max_size=4), max_size=5))

@@ -330,3 +330,18 @@ def test_without_rewards_by_call_and_with_as_many_calls_credit_by_call_is_by_epi
     by_call.update(episodes)
     for name, weight in by_episode.weights().items():
         assert torch.allclose(weight, by_call.weights()[name], rtol=0, atol=1e-12), name
+
+
+def test_credit_by_call_takes_no_step_where_all_earned_the_same(
+    exact_policy, episode_builder, scripted_call
+):
+    build, call = episode_builder(exact_policy).build, scripted_call(2, 3)
+    episodes = [
+        earning(build([call, call], reward=0.9, sample=sample), [0.1, 0.8]) for sample in range(6)
+    ]
+    learner = GrpoLearner(copy.deepcopy(exact_policy), GrpoConfig(lr=LR, credit="call"))
+    learner.update([replace(episodes[0], reward=1.0), *episodes[1:]])
+    before = {name: weight.clone() for name, weight in learner.weights().items()}
+    assert learner.update(episodes).metrics["tokens/trained"] == 0
+    for name, weight in learner.weights().items():
+        assert torch.equal(weight, before[name]), name

@@ -78,19 +78,19 @@ def test_a_reward_by_call_reaches_the_call_that_earned_it(runner_of: RunnerOf) -
 
     runner, _ = runner_of(greet, hello, judge=FunctionJudge(judge))
     episode = run(runner)
-    assert episode.call_rewards == {"ann": (0.25, 0.75)}
+    assert episode.call_rewards == {"ann": (0.25, 0.0)}
     data = training_data([Group(task_id="t-1", episodes=(episode,))], trainable=None)
     (unit,) = data.agent_episodes
     spans = [span for timeline in unit.timelines for span in timeline.spans]
-    assert [(span.call, span.reward) for span in spans] == [(0, 0.25), (1, 0.75)]
+    assert [(span.call, span.reward) for span in spans] == [(0, 0.25), (1, 0.0)]
 
 
-def test_a_judge_that_forgets_a_call_fails_the_episode(runner_of: RunnerOf) -> None:
+def test_a_judge_that_invents_a_call_fails_the_episode(runner_of: RunnerOf) -> None:
     def judge(task: Task, result: WorkflowResult) -> Score:
-        return Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25]})
+        return Score(rewards={"*": 1.0}, success=True, call_rewards={"ann": [0.25, 0.25, 0.25]})
 
     runner, _ = runner_of(greet, hello, judge=FunctionJudge(judge))
-    assert "each call of an agent needs a finite reward, got [0.25] for 2" in failed(run(runner))
+    assert "each reward must belong to a call, got 3 rewards for 'ann'" in failed(run(runner))
 
 
 @pytest.mark.parametrize("failures", [1, 2])
