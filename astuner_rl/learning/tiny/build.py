@@ -32,7 +32,7 @@ from astuner_rl.learning.supervised import SupervisedExample
 from astuner_rl.learning.tiny.config import HEAD_SIZE, TinyConfig
 from astuner_rl.learning.tiny.initial_weights import initialise
 from astuner_rl.learning.tiny.tokenizer import train_tokenizer
-from astuner_rl.learning.tiny.warm_start import Evaluation, warm_start
+from astuner_rl.learning.tiny.warm_start import Evaluation, one_intra_op_thread, warm_start
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rendering.supervised import render_conversation
 
@@ -160,7 +160,7 @@ def _examples(
 
 
 def _initial_model(config: TinyConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """Return a Qwen3 whose draws are functions of the seed, whatever was drawn before."""
+    """Return a Qwen3 whose weights are functions of the seed, whatever was drawn before."""
     architecture = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden_size,
@@ -175,10 +175,10 @@ def _initial_model(config: TinyConfig, tokenizer: PreTrainedTokenizerFast) -> Qw
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_intra_op_thread():
         torch.manual_seed(config.seed)
         model = Qwen3ForCausalLM(architecture)  # type: ignore[no-untyped-call]
-    initialise(model, seed=config.seed)
+        initialise(model, seed=config.seed)
     return model
 
 

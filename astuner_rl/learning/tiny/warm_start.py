@@ -103,7 +103,7 @@ def warm_start(
     losses: list[float] = []
     tokens = 0
     start = time.monotonic()
-    with _one_intra_op_thread(), ThreadPoolExecutor(HALVES) as threads:
+    with one_intra_op_thread(), ThreadPoolExecutor(HALVES) as threads:
         halves = _Halves(model, threads)
         for step, batch in enumerate(batches, start=1):
             optimizers.set_rate(_rate(step / planned))
@@ -143,8 +143,8 @@ def warm_start(
 
 
 @contextmanager
-def _one_intra_op_thread() -> Iterator[None]:
-    """Compute here, and in threads that are started inside, without cutting operations in two."""
+def one_intra_op_thread() -> Iterator[None]:
+    """Compute here without cutting operations in two: where they are cut changes their rounding."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

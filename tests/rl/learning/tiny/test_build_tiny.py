@@ -33,7 +33,7 @@ ECHOES = DemonstrationSets(
 
 def config(cache: Path, *, seed: int = 0) -> TinyConfig:
     return TinyConfig(
-        hidden_size=64,
+        hidden_size=128,
         layers=1,
         vocab_size=1400,
         demonstrations=128,
@@ -76,10 +76,16 @@ def test_a_recipe_is_built_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
-def test_a_recipe_determines_the_weights(tmp_path: Path) -> None:
-    first = build_tiny(config(tmp_path / "a"), ECHOES, say=silent)
-    torch.rand(1)
-    second = build_tiny(config(tmp_path / "b"), ECHOES, say=silent)
+def test_a_recipe_determines_the_weights_with_any_number_of_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        first = build_tiny(config(tmp_path / "a"), ECHOES, say=silent)
+        torch.rand(1)
+        torch.set_num_threads(2)
+        second = build_tiny(config(tmp_path / "b"), ECHOES, say=silent)
+    finally:
+        torch.set_num_threads(before)
     other = build_tiny(config(tmp_path / "b", seed=1), ECHOES, say=silent)
 
     assert first.name == second.name != other.name
