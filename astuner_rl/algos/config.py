@@ -98,8 +98,8 @@ class SurrogateConfig:
     minibatches: int = 1
     """Optimizer steps in one pass; the batch is split by agent-episodes, in order."""
     microbatch_tokens: int = 8192
-    """Tokens, padding included, of one forward pass; memory depends on it, the gradient does not.
-    A longer row runs alone."""
+    """Tokens, padding included, of one forward pass and of those that it goes on from, as far as
+    rows are not longer; memory depends on it, the gradient does not."""
 
     def __post_init__(self) -> None:
         require_choice("algo.aggregation", self.aggregation, tuple(Aggregation))

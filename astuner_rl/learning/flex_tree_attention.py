@@ -3,11 +3,13 @@
 FlexAttention (Dong et al. 2024, arXiv:2412.05496) computes blocks of ``BLOCK`` queries by ``BLOCK``
 keys, and needs to know of each whether all of it is seen, nothing, or what a rule says token by
 token. The rule of a forest (``layout.Branching``) makes that a comparison of the blocks' extremes:
-key ``k`` is seen by the queries from ``k`` up to the end of its segment, so a block of keys is seen
-by a block of queries
+key ``k`` of the pass is seen by the queries from ``k`` up to the end of its segment, so a block of
+keys is seen by a block of queries
 
 - in part, if some key begins before the queries end and some key ends after they begin,
 - wholly, if the last key begins before them and the first of all ends comes after them.
+
+A key from above is seen by the queries of all trees that begin deeper.
 
 So the mask takes one bit for each pair of blocks: 58,000 tokens, a prompt of 32,768 with a group of
 64, have 453 blocks of queries and as many of keys.
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from astuner_rl.learning.layout import Branching, by_token
+from astuner_rl.learning.layout import Branching, by_token, tokens_above, trees
 
 BLOCK = 128
 
@@ -31,26 +33,36 @@ def block_mask(branching: Branching, *, window: int | None, device: torch.device
     """Return what sees what: queries are the tokens of a pass, keys those above and its own.
 
     Args:
-        branching: Of the pass; its first segment's depth is the number of tokens above.
+        branching: Of the pass.
         window: Number of latest positions in its context that a token sees; None sees all.
         device: Where attention is computed.
     """
-    above = branching[0].depth
+    above = tokens_above(branching)
     tokens = branching[-1].stop
     starts = by_token(branching, [segment.start for segment in branching])
     depths = by_token(branching, [segment.depth for segment in branching])
     query_depth = depths + torch.arange(tokens) - starts
-    # Keys from above begin before all queries and end after them.
-    begin = torch.arange(-above, tokens)
+    tops = trees(branching)
+    top_depth = torch.tensor([top.depth for top in tops]).repeat_interleave(
+        torch.tensor([top.end - top.start for top in tops])
+    )
+    key = torch.arange(above + tokens)
+    # For keys from above: no query comes after this beginning and before this end.
+    begin = torch.cat([torch.full((above,), tokens), torch.arange(tokens)])
     end = torch.cat(
-        [torch.full((above,), tokens), by_token(branching, [segment.end for segment in branching])]
+        [torch.full((above,), 0), by_token(branching, [segment.end for segment in branching])]
     )
     key_depth = torch.cat([torch.arange(above), query_depth])
-    first, last = _extremes(torch.arange(tokens))
+
+    query_first, query_last = _extremes(torch.arange(tokens))
+    top_low, top_high = _extremes(top_depth)
+    key_first, key_last = _extremes(key)
     begin_first, begin_last = _extremes(begin)
     end_first, end_last = _extremes(end)
-    partly = (begin_first <= last[:, None]) & (end_last > first[:, None])
-    wholly = (begin_last <= first[:, None]) & (end_first > last[:, None])
+    partly = (begin_first <= query_last[:, None]) & (end_last > query_first[:, None])
+    partly |= key_first < top_high[:, None]
+    wholly = (begin_last <= query_first[:, None]) & (end_first > query_last[:, None])
+    wholly |= key_last < top_low[:, None]
     if window is not None:
         query_low, query_high = _extremes(query_depth)
         key_low, key_high = _extremes(key_depth)
@@ -58,12 +70,12 @@ def block_mask(branching: Branching, *, window: int | None, device: torch.device
         wholly &= query_high[:, None] - key_low < window
     # What is cut off by the end of the tokens is left to the rule.
     wholly &= _is_whole(tokens)[:, None] & _is_whole(above + tokens)
-    begin, end, query_depth, key_depth = (
-        each.to(device) for each in (begin, end, query_depth, key_depth)
+    begin, end, top_depth, query_depth, key_depth = (
+        each.to(device) for each in (begin, end, top_depth, query_depth, key_depth)
     )
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        seen = (begin[key] <= query) & (query < end[key])
+        seen = (begin[key] <= query) & (query < end[key]) | (key < top_depth[query])
         return seen if window is None else seen & (query_depth[query] - key_depth[key] < window)
 
     return BlockMask.from_kv_blocks(
@@ -87,8 +99,9 @@ def flex_tree_attention(
 
 @cache
 def _compiled() -> Any:
-    # Without compilation all products of queries and keys would be held at once.
-    return torch.compile(flex_attention)
+    # Without compilation all products of queries and keys would be held at once; where torch would
+    # give up compiling for so many shapes, it has to say so.
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)
 
 
 def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:

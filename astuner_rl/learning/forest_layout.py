@@ -1,8 +1,9 @@
 """Packs a forest into forward passes, one row of tokens each, cut only where it does not fit.
 
-A tree that does not fit is cut between the children of a node: what is above becomes a pass of its
-own, and those below go on from its keys and values (``learning.tree_run``). So every token is fed
-once, however small the passes are.
+A tree that does not fit is cut along its *spine*: from its root down, always into the heaviest
+child, until what is left fits. The spine becomes a pass of its own, and what branches off it
+becomes passes that go on from its keys and values (``learning.tree_run``), each from where it
+branched off. So every token is fed once, however small the passes are.
 
 Example: a prompt of 6 tokens with three replies of 3, ``microbatch_tokens=12``: the tree has 15
 tokens, so one pass feeds the prompt, a second one two replies and a third the last reply, both of
@@ -25,6 +26,8 @@ from astuner_rl.learning.prefix_tree import prefix_tree_tokens
 from astuner_rl.samplers.families import misfit
 
 logger = logging.getLogger(__name__)
+
+LEAST_ROOM = 4
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
@@ -77,8 +80,8 @@ def forest_passes(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microb
 
     Args:
         rows: In canonical order.
-        microbatch_tokens: Tokens of one pass and of all that it goes on from; a run of tokens
-            without a branch is never cut, however long it is.
+        microbatch_tokens: Tokens of one pass and of all that it goes on from. A spine is never cut,
+            however long it is; beside a long one a pass has ``1 / LEAST_ROOM`` of the tokens.
 
     Raises:
         RuntimeError: A context is left out or fed twice: a defect of this module, which must not
@@ -86,59 +89,89 @@ def forest_passes(rows: Sequence[Row], *, microbatch_tokens: int) -> list[Microb
     """
     forest = build_forest(rows)
     passes = [_pack(forest.nodes, piece) for piece in _pieces(forest, microbatch_tokens)]
-    fed = sum(one.fed_tokens for one in passes)
-    if fed != prefix_tree_tokens(rows):
-        raise RuntimeError(
-            f"a forest must feed its {prefix_tree_tokens(rows)} contexts once, but feeds {fed}"
-        )
+    fed, bound = sum(one.fed_tokens for one in passes), prefix_tree_tokens(rows)
+    if fed != bound:
+        raise RuntimeError(f"a forest must feed its {bound} contexts once, but feeds {fed}")
     return passes
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Nodes of one pass."""
+    """Nodes of one pass, ascending."""
 
     nodes: Sequence[int]
-    """Whole subtrees side by side, or a single node whose subtree does not fit."""
+    """Whole subtrees, or a spine."""
     level: int
     carries: bool
 
 
 def _pieces(forest: Forest, budget: int) -> Iterator[_Piece]:
     """Yield the passes, each after those that it goes on from; every node is in one of them."""
-    nodes = forest.nodes
-    subtree = [len(node.token_ids) for node in nodes]
-    children: list[list[int]] = [[] for _ in nodes]
-    roots: list[int] = []
-    for index in reversed(range(len(nodes))):
-        parent = nodes[index].parent
-        if parent is None:
-            roots.append(index)
-        else:
-            subtree[parent] += subtree[index]
-            children[parent].append(index)
-
-    # A node to cut below and its level, or -1 for what is above all roots; tokens above its
-    # children; and these, last first.
-    waiting: list[tuple[int, int, int, list[int]]] = [(-1, -1, 0, roots)]
+    weights = _Weights(forest.nodes)
+    # Spines to begin: the level of their pass, the tokens that it goes on from, and their root;
+    # None stands for a spine without tokens, from which all trees branch off.
+    waiting: list[tuple[int, int, int | None]] = [(0, 0, None)]
     while waiting:
-        node, level, above, below = waiting.pop()
-        if node >= 0:
-            yield _Piece([node], level, carries=bool(below))
+        level, held, root = waiting.pop()
+        branches = weights.roots
+        if root is not None:
+            spine, branches = weights.spine(root, held=held, budget=budget)
+            yield _Piece(spine, level, carries=bool(branches))
+            level += 1
+            held += sum(weights.own[index] for index in spine)
+        room = _room(budget, held)
+        too_large: list[int] = []
         piece: list[int] = []
-        filled = above
-        for index in reversed(below):
-            if above + subtree[index] > budget:
-                size = above + len(nodes[index].token_ids)
-                waiting.append((index, level + 1, size, children[index]))
+        filled = 0
+        for index in branches:
+            if weights.subtree[index] > room:
+                too_large.append(index)
                 continue
-            if piece and filled + subtree[index] > budget:
-                yield _Piece(piece, level + 1, carries=False)
-                piece, filled = [], above
-            piece += range(index, nodes[index].last + 1)
-            filled += subtree[index]
+            if piece and filled + weights.subtree[index] > room:
+                yield _Piece(piece, level, carries=False)
+                piece, filled = [], 0
+            piece += range(index, forest.nodes[index].last + 1)
+            filled += weights.subtree[index]
         if piece:
-            yield _Piece(piece, level + 1, carries=False)
+            yield _Piece(piece, level, carries=False)
+        waiting += ((level, held, index) for index in reversed(too_large))
+
+
+def _room(budget: int, held: int) -> int:
+    """Return the tokens of a pass that goes on from ``held`` tokens."""
+    return max(budget - held, budget // LEAST_ROOM)
+
+
+class _Weights:
+    """How many tokens there are in and below each node."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.own = [len(node.token_ids) for node in nodes]
+        self.subtree = self.own.copy()
+        self.roots: list[int] = []
+        self._children: list[list[int]] = [[] for _ in nodes]
+        for index in reversed(range(len(nodes))):
+            parent = nodes[index].parent
+            if parent is not None:
+                self.subtree[parent] += self.subtree[index]
+        for index, node in enumerate(nodes):
+            siblings = self.roots if node.parent is None else self._children[node.parent]
+            siblings.append(index)
+
+    def spine(self, root: int, *, held: int, budget: int) -> tuple[list[int], list[int]]:
+        """Return the nodes of the spine from ``root`` and the roots of what branches off it."""
+        spine = [root]
+        branches: list[int] = []
+        held += self.own[root]
+        while below := self._children[spine[-1]]:
+            heaviest = max(below, key=lambda index: self.subtree[index])
+            if self.subtree[heaviest] <= _room(budget, held):
+                branches += below
+                break
+            branches += (index for index in below if index != heaviest)
+            spine.append(heaviest)
+            held += self.own[heaviest]
+        return spine, sorted(branches)
 
 
 def _pack(nodes: Sequence[Node], piece: _Piece) -> Microbatch:
@@ -155,18 +188,18 @@ def _pack(nodes: Sequence[Node], piece: _Piece) -> Microbatch:
         token_ids += node.token_ids
         positions += range(node.depth, node.depth + len(node.token_ids))
     stops = [*starts[1:], len(token_ids)]
+    segments: list[Segment] = []
+    for place, index in enumerate(piece.nodes):
+        start, depth = starts[place], nodes[index].depth
+        end = stops[bisect_right(piece.nodes, nodes[index].last) - 1]
+        if segments and segments[-1].stop == start and segments[-1].end == end:
+            # The only child that is in this pass: its tokens simply go on, as along a spine.
+            start, depth = segments[-1].start, segments.pop().depth
+        segments.append(Segment(start=start, stop=stops[place], end=end, depth=depth))
     return Microbatch(
         input_ids=torch.tensor([token_ids], dtype=torch.int64),
         position_ids=torch.tensor([positions], dtype=torch.int64),
-        branching=tuple(
-            Segment(
-                start=starts[place],
-                stop=stops[place],
-                end=stops[bisect_right(piece.nodes, nodes[index].last) - 1],
-                depth=nodes[index].depth,
-            )
-            for place, index in enumerate(piece.nodes)
-        ),
+        branching=tuple(segments),
         reads=torch.tensor(reads, dtype=torch.int64),
         slots=torch.tensor(slots, dtype=torch.int64),
         fed_tokens=len(token_ids),

@@ -3,6 +3,8 @@
 A row says which of its hidden states are to be read and under which number (*slot*) each reading is
 filed. A layout turns rows into micro-batches that hold the same readings. What is computed
 from the readings is a sum over slots, so its value and gradient do not depend on the layout.
+Micro-batches may go on from one another, so all of them are run in their order, by one
+``tree_run.TreeRun``.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A node of a packed forest: tokens ``start:stop``, its descendants ``stop:end``."""
+    """A run of tokens ``start:stop`` of a packed forest, and what is below it, ``stop:end``."""
 
     start: int
     stop: int
@@ -48,8 +50,24 @@ Branching = tuple[Segment, ...]
 """The segments of a packed forest, depth first, without a gap between them.
 
 A token sees those before it in its segment, and all tokens of the segments above: token ``k`` is
-seen by ``q`` if ``k <= q < end``, where ``end`` is that of the segment of ``k``.
+seen by ``q`` if ``k <= q < end``, where ``end`` is that of the segment of ``k``. A segment with
+nothing above it in its pass goes on from the first ``depth`` tokens that the pass is given from
+above; it and what is below it see all of these.
 """
+
+
+def trees(branching: Branching) -> list[Segment]:
+    """Return the segments with nothing above them in their pass, in order."""
+    tops: list[Segment] = []
+    for segment in branching:
+        if not tops or segment.start >= tops[-1].end:
+            tops.append(segment)
+    return tops
+
+
+def tokens_above(branching: Branching) -> int:
+    """Return how many tokens a pass is given from above."""
+    return max(tree.depth for tree in trees(branching))
 
 
 def by_token(branching: Branching, values: Sequence[int]) -> Tensor:
@@ -76,8 +94,8 @@ class Microbatch:
     fed_tokens: int
     """Tokens of the pass, padding left out."""
     level: int = 0
-    """Number of passes whose tokens stand before its own in every context: of those before it, the
-    latest of each lower level."""
+    """How many passes it goes on from, each from the one before: of those run before it, the latest
+    of each lower level."""
     carries: bool = False
     """Whether the passes that follow, up to the next of its level or a lower one, go on from it."""
 
@@ -103,8 +121,8 @@ class Layout(Protocol):
 
         Args:
             rows: In canonical order; the result is a function of it alone.
-            microbatch_tokens: Tokens, padding included, of one forward pass; a row that is longer
-                runs alone.
+            microbatch_tokens: Tokens, padding included, of one forward pass and of those that it
+                goes on from, as far as rows are not longer than that.
         """
         ...
 

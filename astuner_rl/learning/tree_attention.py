@@ -20,6 +20,7 @@ other layers work token by token, with rotary positions by depth, and need no ch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface
 
 from astuner_rl.learning.flex_tree_attention import block_mask, flex_tree_attention
-from astuner_rl.learning.layout import Branching, by_token
+from astuner_rl.learning.layout import Branching, by_token, tokens_above, trees
 
 ATTENTION_NAME = "astuner_tree"
 """What ``tree_attention`` is called in ``config._attn_implementation``."""
@@ -56,14 +57,18 @@ class Part:
 def parts_of(branching: Branching) -> list[Part]:
     """Return calls in which every token sees each token of its context exactly once.
 
+    Those with keys from above come first, and from then on queries never go back.
+
     Example: a segment of 600 tokens above two of 20 gives a causal call of 600, a call of the 40
     tokens below to the 600 keys, and a masked call of the 40 tokens among themselves. If the two
     are a pass of their own, the second call has the 600 keys from above.
     """
-    above = branching[0].depth
     parts: list[Part] = []
-    if above:
-        parts.append(Part(0, branching[-1].stop, 0, above, False, False))
+    for depth, alike in groupby(trees(branching), key=lambda tree: tree.depth):
+        tops = list(alike)
+        if depth:
+            parts.append(Part(tops[0].start, tops[-1].end, 0, depth, False, False))
+    above = tokens_above(branching)
     index = 0
     while index < len(branching):
         segment = branching[index]
@@ -112,7 +117,7 @@ class TreeKeys:
 class TreePlan:
     """How one pass is attended to, shared by all of its layers."""
 
-    # Holds no keys: whatever backward is computed by lives as long as the plan, and the other way.
+    # Holds no keys: backward holds the plan, and keys hold backward, a cycle that nothing frees.
     branching: Branching
     parts: list[Part] = field(init=False)
     _ends: Tensor = field(init=False)
@@ -152,7 +157,7 @@ class TreePlan:
     def _new_mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
         if window is None and not part.masked:
             return None
-        above = self.branching[0].depth
+        above = tokens_above(self.branching)
         queries = torch.arange(part.first, part.stop)[:, None]
         keys = torch.arange(part.key_first, part.key_stop) - above
         own = keys >= 0

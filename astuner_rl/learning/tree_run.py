@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from astuner_rl.learning.layout import Microbatch
+from astuner_rl.learning.layout import Microbatch, tokens_above
 from astuner_rl.learning.tree_attention import ATTENTION_NAME, Keys, TreeKeys, TreePlan
 
 
@@ -70,7 +70,9 @@ class TreeRun:
         }
         if microbatch.branching is None:
             return model(**arguments)
-        keys = TreeKeys(self._open[-1].handed_down if self._open else [])
+        above = tokens_above(microbatch.branching)
+        handed_down = self._open[-1].handed_down if self._open else []
+        keys = TreeKeys([leaf[:, :, :above] for leaf in handed_down])
         plan = TreePlan(branching=microbatch.branching)
         with _tree_attention(model):
             output = model(**arguments, tree_plan=plan, tree_keys=keys)
@@ -98,15 +100,17 @@ class TreeRun:
 
     def _backward(self, closing: _Open, loss: Tensor) -> None:
         """Add the gradient of a pass's own loss and of all that went on from it."""
-        gradients = [torch.ones_like(loss)]
+        roots, gradients = [loss], [torch.ones_like(loss)]
         above = self._open[-1].handed_down if self._open else []
         for place, (own, leaf) in enumerate(zip(closing.own, closing.handed_down, strict=True)):
-            assert leaf.grad is not None
+            if leaf.grad is None:
+                continue  # what computes these keys is frozen
             first = leaf.shape[2] - own.shape[2]
+            roots.append(own)
             gradients.append(leaf.grad[:, :, first:])
             if first:
                 _add_gradient(above[place], leaf.grad[:, :, :first])
-        torch.autograd.backward([loss, *closing.own], gradients)
+        torch.autograd.backward(roots, gradients)
 
 
 def _handed_down(keys: TreeKeys) -> Keys:
@@ -119,7 +123,10 @@ def _handed_down(keys: TreeKeys) -> Keys:
 
 
 def _add_gradient(leaf: Tensor, gradient: Tensor) -> None:
-    leaf.grad = gradient.clone() if leaf.grad is None else leaf.grad + gradient
+    """Add the gradient of a leaf's first keys."""
+    if leaf.grad is None:
+        leaf.grad = torch.zeros_like(leaf)
+    leaf.grad[:, :, : gradient.shape[2]] += gradient
 
 
 @contextmanager

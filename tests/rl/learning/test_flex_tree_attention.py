@@ -15,7 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from astuner_rl.learning import flex_tree_attention
 from astuner_rl.learning.flex_tree_attention import block_mask
 from astuner_rl.learning.forest_layout import forest_passes
-from astuner_rl.learning.layout import Branching, Row, Segment, by_token
+from astuner_rl.learning.layout import Branching, Row, Segment, by_token, tokens_above, trees
 from astuner_rl.learning.tree_attention import TreeKeys, TreePlan, tree_attention
 
 CPU = torch.device("cpu")
@@ -28,8 +28,9 @@ PROMPT_AND_REPLIES = (
 
 def seen(branching: Branching, *, window: int | None = None) -> Tensor:
     """[T, A + T] which keys each token of a pass sees, written out token by token."""
-    above = branching[0].depth
+    above = tokens_above(branching)
     tokens = branching[-1].stop
+    top_depths = [top.depth for top in trees(branching) for _ in range(top.start, top.end)]
     ends = by_token(branching, [segment.end for segment in branching])
     starts = by_token(branching, [segment.start for segment in branching])
     depths = by_token(branching, [segment.depth for segment in branching])
@@ -39,7 +40,8 @@ def seen(branching: Branching, *, window: int | None = None) -> Tensor:
         for key in range(-above, query + 1):
             key_depth = key + above if key < 0 else int(depth[key])
             near = window is None or int(depth[query]) - key_depth < window
-            seen[query, above + key] = near and (key < 0 or query < int(ends[key]))
+            part = key + above < top_depths[query] if key < 0 else query < int(ends[key])
+            seen[query, above + key] = near and part
     return seen
 
 

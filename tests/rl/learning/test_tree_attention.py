@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from astuner_rl.learning import tree_attention
 from astuner_rl.learning.critic import ValueNetwork
 from astuner_rl.learning.forest_layout import call_rows, forest_passes
-from astuner_rl.learning.layout import Layout, Row, Segment
+from astuner_rl.learning.layout import Layout, Row, Segment, tokens_above, trees
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.tree_attention import BLOCK, Part, TreeKeys, TreePlan, parts_of
 from astuner_rl.learning.tree_run import TreeRun
@@ -75,14 +75,16 @@ def dense_attention(
     *,
     window: int | None,
 ) -> Tensor:
-    """Attention with one mask; the keys begin with those above, which all queries see."""
+    """Attention with one mask; the keys begin with those above."""
     above = key.shape[2] - query.shape[2]
     ends = torch.full((key.shape[2],), len(depths))
     for segment in branching:
         ends[above + segment.start : above + segment.stop] = segment.end
     places = torch.arange(-above, len(depths))
     queries = torch.arange(len(depths))[:, None]
-    seen = (places <= queries) & (queries < ends)
+    seen = (places >= 0) & (places <= queries) & (queries < ends)
+    for tree in trees(branching):
+        seen[tree.start : tree.end, : tree.depth] = True
     if window is not None:
         key_depths = torch.cat([torch.arange(above), depths])
         seen &= depths[:, None] - key_depths < window
@@ -105,7 +107,7 @@ def test_output_and_gradients_are_those_of_a_dense_mask(
         patch.setattr(tree_attention, "BLOCK", block)
         for microbatch in forest_passes(rows, microbatch_tokens=budget):
             assert microbatch.branching is not None
-            above = microbatch.branching[0].depth
+            above = tokens_above(microbatch.branching)
             query, key, value, above_key, above_value = tensors = [
                 torch.randn(1, heads, tokens, 4, dtype=torch.float64, requires_grad=True)
                 for heads, tokens in (
@@ -224,12 +226,12 @@ def test_the_model_keeps_its_own_attention(family: PreTrainedModel):
 
 def test_a_pass_without_what_it_goes_on_from_is_refused(family: PreTrainedModel):
     rows = [Row(token_ids=(1, 2, end, 5), reads=(2,), slots=(end,)) for end in (3, 4)]
-    prompt, reply, _ = forest_passes(rows, microbatch_tokens=1)
+    spine, branch = forest_passes(rows, microbatch_tokens=1)
     with pytest.raises(RuntimeError, match="a pass of level 1 goes on from as many passes"):
-        read_logits(family, reply)
+        read_logits(family, branch)
     run = TreeRun()
-    read_logits(family, prompt, run=run)
-    assert read_logits(family, reply, run=run).shape[0] == 1
+    read_logits(family, spine, run=run)
+    assert read_logits(family, branch, run=run).shape[0] == 1
 
 
 def test_logprobs_without_gradient_go_on_from_passes_above(family: PreTrainedModel):
@@ -266,3 +268,20 @@ def test_nothing_of_a_run_outlives_it(family: PreTrainedModel):
     del run
     assert len(keys) == 2 * 2 * policy.config.num_hidden_layers
     assert all(key() is None for key in keys)
+
+
+def test_a_cut_forest_trains_what_is_not_frozen(family: PreTrainedModel):
+    """The lowest layer's keys have no gradient then, those of the others do."""
+    rows = [Row(token_ids=(1, 2, end, 5), reads=(1, 2), slots=(end, 10 + end)) for end in (3, 4)]
+    policy = copy.deepcopy(family)
+    policy.model.embed_tokens.requires_grad_(False)
+    policy.model.layers[0].requires_grad_(False)
+    gradients = []
+    for budget in (1, 9):
+        policy.zero_grad()
+        run = TreeRun()
+        for microbatch in forest_passes(rows, microbatch_tokens=budget):
+            run.backward(read_logits(policy, microbatch, run=run).log_softmax(-1)[:, 3].sum())
+        run.finish()
+        gradients.append(policy.model.layers[1].self_attn.k_proj.weight.grad.clone())
+    assert torch.allclose(*gradients, atol=1e-6)
