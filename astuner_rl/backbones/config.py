@@ -18,8 +18,8 @@ class TrainConfig:
     group_size: int = 8
     """Episodes of each task: what a reward is compared with."""
     most_draws: int = 1
-    """How often tasks are drawn in one step, at most, until ``groups`` of them have episodes with
-    different rewards; 1 takes the first draw as it is (DAPO's dynamic sampling)."""
+    """How often tasks are drawn in one step, at most, until ``groups`` of them have episodes whose
+    whole rewards differ; 1 takes the first draw as it is (DAPO's dynamic sampling)."""
 
     def __post_init__(self) -> None:
         require_range("train.steps", self.steps, low=0)

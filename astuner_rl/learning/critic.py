@@ -17,7 +17,7 @@ from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.token_counts import FedTokens
-from astuner_rl.learning.tree_run import TreeRun
+from astuner_rl.learning.tree_run import TreeRun, run_pass
 
 
 class ValueNetwork(nn.Module):
@@ -44,7 +44,7 @@ class ValueNetwork(nn.Module):
             run: Of all passes of the layout; None for a pass alone.
         """
         on_device = microbatch.to(self.head.weight.device)
-        hidden = (run or TreeRun()).forward(self.trunk, on_device).last_hidden_state
+        hidden = run_pass(self.trunk, on_device, run).last_hidden_state
         states = hidden.flatten(0, 1).index_select(0, on_device.reads)
         values: Tensor = self.head(states).squeeze(-1)
         return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from astuner_rl.learning.layout import Branching, by_token, tokens_above, trees
+from astuner_rl.learning.layout import Branching, by_token, token_depths, tokens_above, trees
 
 BLOCK = 128
+"""Queries, and keys, of a block of FlexAttention."""
 
 
 def block_mask(branching: Branching, *, window: int | None, device: torch.device) -> BlockMask:
@@ -39,9 +40,7 @@ def block_mask(branching: Branching, *, window: int | None, device: torch.device
     """
     above = tokens_above(branching)
     tokens = branching[-1].stop
-    starts = by_token(branching, [segment.start for segment in branching])
-    depths = by_token(branching, [segment.depth for segment in branching])
-    query_depth = depths + torch.arange(tokens) - starts
+    query_depth = token_depths(branching)
     tops = trees(branching)
     top_depth = torch.tensor([top.depth for top in tops]).repeat_interleave(
         torch.tensor([top.end - top.start for top in tops])

@@ -76,6 +76,13 @@ def by_token(branching: Branching, values: Sequence[int]) -> Tensor:
     return torch.tensor(values).repeat_interleave(lengths)
 
 
+def token_depths(branching: Branching) -> Tensor:
+    """Return [T] int64: position of each token in its context."""
+    starts = by_token(branching, [segment.start for segment in branching])
+    depths = by_token(branching, [segment.depth for segment in branching])
+    return depths + torch.arange(branching[-1].stop) - starts
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Microbatch:
     """One forward pass."""

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from astuner_rl.algos.entropy import categorical_entropy
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.layout import Layout, Microbatch, Row
-from astuner_rl.learning.tree_run import TreeRun
+from astuner_rl.learning.tree_run import TreeRun, run_pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def read_logits(
     if head is None:
         raise TypeError(f"a policy needs an output head, {type(model).__name__} has none")
     with _reading_only(head, microbatch.reads):
-        output = (run or TreeRun()).forward(model, microbatch)
+        output = run_pass(model, microbatch, run)
     logits: Tensor = output.logits[0]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

@@ -10,7 +10,8 @@ query's parts are merged by their log-sum-exps:
 
 as in flash decoding and ring attention (Liu et al. 2023, arXiv:2310.01889). The gradient of each
 part is that of plain attention with the merged ``out`` and ``lse``, so backward makes the same
-calls. Small neighbouring trees share one call with a mask of at most ``BLOCK`` by ``BLOCK``.
+calls. Small neighbouring trees share one call with a mask of at most ``BLOCK`` by ``BLOCK``. A
+sliding window needs masks in all calls: queries then come in stripes, with the keys that are near.
 That is for a CPU; on a GPU one call of FlexAttention does it all (``flex_tree_attention``).
 
 A model runs this through the extension point that transformers has for attention functions; its
@@ -19,6 +20,7 @@ other layers work token by token, with rotary positions by depth, and need no ch
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -29,12 +31,14 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface
 
 from astuner_rl.learning.flex_tree_attention import block_mask, flex_tree_attention
-from astuner_rl.learning.layout import Branching, by_token, tokens_above, trees
+from astuner_rl.learning.layout import Branching, by_token, token_depths, tokens_above, trees
 
 ATTENTION_NAME = "astuner_tree"
 """What ``tree_attention`` is called in ``config._attn_implementation``."""
 BLOCK = 128
-"""Tokens of the largest stretch that is attended to with a mask."""
+"""Tokens of the largest stretch that is attended to with a mask, unless there is a window."""
+STRIPE = 512
+"""Queries of the largest mask where there is one; its keys are those of a window and a stripe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Part:
     causal: bool
     """Each query sees the keys up to its own place; both are the same stretch."""
     masked: bool
-    """Each query sees the keys of its context; both are the same stretch."""
+    """Each query sees those of the keys that a mask tells."""
 
 
 def parts_of(branching: Branching) -> list[Part]:
@@ -113,60 +117,75 @@ class TreeKeys:
         return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
 
 
-@dataclass(slots=True, kw_only=True)
 class TreePlan:
     """How one pass is attended to, shared by all of its layers."""
 
     # Holds no keys: backward holds the plan, and keys hold backward, a cycle that nothing frees.
-    branching: Branching
-    parts: list[Part] = field(init=False)
-    _ends: Tensor = field(init=False)
-    """[T] end of the segment of each token."""
-    _depths: Tensor = field(init=False)
-    """[T] position of each token in its context."""
-    _masks: dict[tuple[Part, int | None, torch.dtype], Tensor | None] = field(
-        init=False, default_factory=dict
-    )
 
-    _block_masks: dict[int | None, BlockMask] = field(init=False, default_factory=dict)
+    def __init__(self, branching: Branching) -> None:
+        self._branching = branching
+        self._above = tokens_above(branching)
+        self._depths = token_depths(branching)
+        self._key_depths = torch.cat([torch.arange(self._above), self._depths])
+        self._ends = by_token(branching, [segment.end for segment in branching])
+        self._parts: dict[int | None, list[Part]] = {}
+        self._masks: dict[tuple[Part, torch.dtype], Tensor] = {}
+        self._block_masks: dict[int | None, BlockMask] = {}
 
-    def __post_init__(self) -> None:
-        self.parts = parts_of(self.branching)
-        self._ends = by_token(self.branching, [segment.end for segment in self.branching])
-        starts = by_token(self.branching, [segment.start for segment in self.branching])
-        depths = by_token(self.branching, [segment.depth for segment in self.branching])
-        self._depths = depths + torch.arange(len(starts)) - starts
+    def parts(self, *, window: int | None) -> list[Part]:
+        """Return the calls on a CPU, without what no query of a call is near enough to see."""
+        if window not in self._parts:
+            parts = parts_of(self._branching)
+            if window is not None:
+                parts = [near for part in parts for near in self._near(part, window)]
+            self._parts[window] = parts
+        return self._parts[window]
+
+    def _near(self, part: Part, window: int) -> Iterator[Part]:
+        """Yield a part in stripes of queries, each with the keys that one of them may see."""
+        if part.masked:
+            yield part
+            return
+        # The keys of such a part follow each other in every context that they are in.
+        beginning = int(self._key_depths[part.key_first])
+        for first in range(part.first, part.stop, STRIPE):
+            stop = min(first + STRIPE, part.stop)
+            depths = self._depths[first:stop]
+            reach = int(depths.min()) - window + 1 - beginning
+            key_first = part.key_first + max(reach, 0)
+            key_stop = self._above + stop if part.causal else part.key_stop
+            if key_first < key_stop:
+                far = int(depths.max()) - int(self._key_depths[key_first]) >= window
+                yield Part(first, stop, key_first, key_stop, False, part.causal or far)
 
     def mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
-        """[1, 1, queries, keys] additive: 0 where a key is seen, -inf elsewhere; None if all are,
-        or all up to the query's own place where the part is causal.
+        """[1, 1, queries, keys] additive: 0 where a key is seen, -inf elsewhere; None for a part
+        that is not masked.
         """
-        if window is not None and window > int(self._depths[part.first : part.stop].max()):
-            window = None
-        key = (part, window, like.dtype)
-        if key not in self._masks:
-            self._masks[key] = self._new_mask(part, window=window, like=like)
-        return self._masks[key]
-
-    def block_mask(self, *, window: int | None, device: torch.device) -> BlockMask:
-        """The mask of a whole pass on a GPU."""
-        if window not in self._block_masks:
-            self._block_masks[window] = block_mask(self.branching, window=window, device=device)
-        return self._block_masks[window]
-
-    def _new_mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor | None:
-        if window is None and not part.masked:
+        if not part.masked:
             return None
-        above = tokens_above(self.branching)
-        queries = torch.arange(part.first, part.stop)[:, None]
-        keys = torch.arange(part.key_first, part.key_stop) - above
-        own = keys >= 0
-        seen = ~own | ((keys <= queries) & (queries < self._ends[keys.clamp_min(0)]))
         if window is not None:
-            depths = torch.where(own, self._depths[keys.clamp_min(0)], keys + above)
-            seen &= self._depths[queries] - depths < window
+            # Larger than without a window, so made anew for each layer instead of being kept.
+            return self._new_mask(part, window=window, like=like)
+        if (part, like.dtype) not in self._masks:
+            self._masks[part, like.dtype] = self._new_mask(part, window=None, like=like)
+        return self._masks[part, like.dtype]
+
+    def _new_mask(self, part: Part, *, window: int | None, like: Tensor) -> Tensor:
+        queries = torch.arange(part.first, part.stop)[:, None]
+        keys = torch.arange(part.key_first, part.key_stop)
+        own = keys - self._above
+        seen = (own < 0) | ((own <= queries) & (queries < self._ends[own.clamp_min(0)]))
+        if window is not None:
+            seen &= self._depths[queries] - self._key_depths[keys] < window
         mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
         return mask[None, None].to(like.device)
+
+    def block_mask(self, *, window: int | None, device: torch.device) -> BlockMask:
+        """Return the mask of the whole pass on a GPU."""
+        if window not in self._block_masks:
+            self._block_masks[window] = block_mask(self._branching, window=window, device=device)
+        return self._block_masks[window]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +209,12 @@ class _TreeAttention(torch.autograd.Function):
         out = torch.empty_like(query)
         lse = query.new_empty(query.shape[:-1], dtype=_lse_type(query))
         filled = 0
-        for part in layer.plan.parts:
+        if layer.window is not None:
+            # Some queries may see none of the keys of their first part.
+            out.zero_()
+            lse.fill_(-torch.inf)
+            filled = query.shape[2]
+        for part in layer.plan.parts(window=layer.window):
             mask = layer.plan.mask(part, window=layer.window, like=query)
             columns = slice(part.key_first, part.key_stop)
             part_out, part_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -198,7 +222,7 @@ class _TreeAttention(torch.autograd.Function):
                 key[:, :, columns],
                 value[:, :, columns],
                 0.0,
-                part.causal and mask is None,
+                part.causal,
                 attn_mask=mask,
                 scale=layer.scale,
             )
@@ -226,7 +250,7 @@ class _TreeAttention(torch.autograd.Function):
         grad_key = torch.zeros_like(key)
         grad_value = torch.zeros_like(value)
         layer: _Layer = ctx.layer
-        for part in layer.plan.parts:
+        for part in layer.plan.parts(window=layer.window):
             mask = layer.plan.mask(part, window=layer.window, like=query)
             rows = slice(part.first, part.stop)
             columns = slice(part.key_first, part.key_stop)
@@ -239,7 +263,7 @@ class _TreeAttention(torch.autograd.Function):
                     out[:, :, rows],
                     lse[:, :, rows],
                     0.0,
-                    part.causal and mask is None,
+                    part.causal,
                     attn_mask=mask,
                     scale=layer.scale,
                 )

@@ -73,7 +73,7 @@ class TreeRun:
         above = tokens_above(microbatch.branching)
         handed_down = self._open[-1].handed_down if self._open else []
         keys = TreeKeys([leaf[:, :, :above] for leaf in handed_down])
-        plan = TreePlan(branching=microbatch.branching)
+        plan = TreePlan(microbatch.branching)
         with _tree_attention(model):
             output = model(**arguments, tree_plan=plan, tree_keys=keys)
         if microbatch.carries:
@@ -111,6 +111,20 @@ class TreeRun:
             if first:
                 _add_gradient(above[place], leaf.grad[:, :, :first])
         torch.autograd.backward(roots, gradients)
+
+
+def run_pass(model: nn.Module, microbatch: Microbatch, run: TreeRun | None) -> Any:
+    """Run a pass as a part of ``run``, or by itself.
+
+    Raises:
+        RuntimeError: It is to run by itself, but others go on from it or it from others.
+    """
+    if run is None and microbatch.carries:
+        raise RuntimeError(
+            "a pass that others go on from must be run with them, or their gradient is lost; give "
+            "the TreeRun of the layout"
+        )
+    return (run or TreeRun()).forward(model, microbatch)
 
 
 def _handed_down(keys: TreeKeys) -> Keys:

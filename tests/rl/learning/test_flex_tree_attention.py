@@ -15,7 +15,15 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from astuner_rl.learning import flex_tree_attention
 from astuner_rl.learning.flex_tree_attention import block_mask
 from astuner_rl.learning.forest_layout import forest_passes
-from astuner_rl.learning.layout import Branching, Row, Segment, by_token, tokens_above, trees
+from astuner_rl.learning.layout import (
+    Branching,
+    Row,
+    Segment,
+    by_token,
+    token_depths,
+    tokens_above,
+    trees,
+)
 from astuner_rl.learning.tree_attention import TreeKeys, TreePlan, tree_attention
 
 CPU = torch.device("cpu")
@@ -32,9 +40,7 @@ def seen(branching: Branching, *, window: int | None = None) -> Tensor:
     tokens = branching[-1].stop
     top_depths = [top.depth for top in trees(branching) for _ in range(top.start, top.end)]
     ends = by_token(branching, [segment.end for segment in branching])
-    starts = by_token(branching, [segment.start for segment in branching])
-    depths = by_token(branching, [segment.depth for segment in branching])
-    depth = depths + torch.arange(tokens) - starts
+    depth = token_depths(branching)
     seen = torch.zeros(tokens, above + tokens, dtype=torch.bool)
     for query in range(tokens):
         for key in range(-above, query + 1):
@@ -126,21 +132,21 @@ def test_attention_and_gradients_are_those_on_a_cpu(window: int | None):
         value,
         None,
         scaling=0.3,
-        tree_plan=TreePlan(branching=branching),
+        tree_plan=TreePlan(branching),
         tree_keys=TreeKeys([above_key, above_value]),
         sliding_window=window,
     )
-    with patch.object(torch_flex, "_validate_device"):
-        flex = flex_attention(
+    with (
+        patch.object(torch_flex, "_validate_device"),
+        patch.object(flex_tree_attention, "_compiled", lambda: flex_attention),
+    ):
+        flex = flex_tree_attention.flex_tree_attention(
             query,
             torch.cat([above_key, key], dim=2),
             torch.cat([above_value, value], dim=2),
-            block_mask=block_mask(branching, window=window, device=CPU),
+            mask=TreePlan(branching).block_mask(window=window, device=CPU),
             scale=0.3,
-            enable_gqa=True,
-        )
-        assert isinstance(flex, Tensor)
-        flex = flex.transpose(1, 2)
+        ).transpose(1, 2)
         assert torch.allclose(ours, flex, rtol=0, atol=1e-12)
         weight = torch.randn_like(ours)
         theirs = torch.autograd.grad((flex * weight).sum(), tensors)

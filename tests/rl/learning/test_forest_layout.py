@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from astuner_rl.learning import forest_layout
 from astuner_rl.learning.forest_layout import LEAST_ROOM, call_rows, forest_passes, layout_of
 from astuner_rl.learning.layout import Microbatch, Row, Segment, padded_rows
 from astuner_rl.learning.prefix_tree import prefix_tree_tokens
@@ -147,3 +148,9 @@ def test_a_model_whose_attention_is_not_known_is_trained_call_by_call(
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     dynamic = LlamaForCausalLM(LlamaConfig(**shape, rope_parameters=rope))
     assert layout_of(dynamic) is call_rows
+
+
+def test_a_forest_that_loses_a_token_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(forest_layout, "prefix_tree_tokens", lambda rows: 8)
+    with pytest.raises(RuntimeError, match="must feed its 8 contexts once, but feeds 9"):
+        forest_passes(replies(prompt=4, lengths=[2, 3]), microbatch_tokens=9)

@@ -245,6 +245,19 @@ def test_groups_without_a_difference_are_counted_and_not_run(exact_policy, episo
     assert metrics["policy/grad_norm"] == pytest.approx(alone["policy/grad_norm"] / 2)
 
 
+def test_what_a_second_optimizer_step_feeds_again_is_counted(exact_policy, episode_builder):
+    (episode,) = episode_builder(exact_policy).group([1.0])
+    group = [
+        replace(episode, reward=float(sample), episode=replace(episode.episode, sample=sample))
+        for sample in range(2)
+    ]
+    learner = GrpoLearner(copy.deepcopy(exact_policy), GrpoConfig(lr=1e-3, minibatches=2))
+    metrics = learner.update(group).metrics
+    fed = len(episode.timelines[0].token_ids) - 1
+    assert metrics["tokens/forward"] == 2 * fed
+    assert (metrics["tokens/bound"], metrics["tokens/recomputed"]) == (fed, fed)
+
+
 def test_a_batch_without_a_gradient_takes_no_step(make_policy, episode_builder):
     policy = make_policy()
     builder = episode_builder(policy)

@@ -17,7 +17,7 @@ from astuner_rl.learning.critic import ValueNetwork
 from astuner_rl.learning.forest_layout import call_rows, forest_passes
 from astuner_rl.learning.layout import Layout, Row, Segment, tokens_above, trees
 from astuner_rl.learning.scoring import read_logits
-from astuner_rl.learning.tree_attention import BLOCK, Part, TreeKeys, TreePlan, parts_of
+from astuner_rl.learning.tree_attention import BLOCK, STRIPE, Part, TreeKeys, TreePlan, parts_of
 from astuner_rl.learning.tree_run import TreeRun
 
 
@@ -40,11 +40,16 @@ def test_a_long_prompt_with_a_large_group_needs_no_large_mask():
     replies = [
         Segment(start, start + reply, start + reply, prompt) for start in range(prompt, end, reply)
     ]
-    parts = parts_of((Segment(0, prompt, end, 0), *replies))
+    branching = (Segment(0, prompt, end, 0), *replies)
+    parts = parts_of(branching)
     assert len(parts) == 2 + group
     masked = [part for part in parts if part.masked]
     assert all(part.stop - part.first <= BLOCK for part in masked)
     assert sum((part.stop - part.first) ** 2 for part in masked) <= end * BLOCK
+
+    near = TreePlan(branching).parts(window=4096)
+    assert max(part.stop - part.first for part in near) == STRIPE
+    assert max(part.key_stop - part.key_first for part in near if part.masked) <= 4096 + STRIPE
 
 
 @st.composite
@@ -96,15 +101,17 @@ def dense_attention(
 @given(
     rows=forests(),
     block=st.sampled_from([1, 4, 9, BLOCK]),
+    stripe=st.sampled_from([1, 3, 512]),
     window=st.sampled_from([None, 1, 3, 7]),
     budget=st.integers(1, 50),
 )
 def test_output_and_gradients_are_those_of_a_dense_mask(
-    rows: list[Row], block: int, window: int | None, budget: int
+    rows: list[Row], block: int, stripe: int, window: int | None, budget: int
 ):
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree_attention, "BLOCK", block)
+        patch.setattr(tree_attention, "STRIPE", stripe)
         for microbatch in forest_passes(rows, microbatch_tokens=budget):
             assert microbatch.branching is not None
             above = tokens_above(microbatch.branching)
@@ -119,7 +126,7 @@ def test_output_and_gradients_are_those_of_a_dense_mask(
                 )
             ]
             handed_down = [above_key, above_value] if above else []
-            plan = TreePlan(branching=microbatch.branching)
+            plan = TreePlan(microbatch.branching)
             out, _ = tree_attention.tree_attention(
                 torch.nn.Identity(),
                 query,
@@ -222,6 +229,18 @@ def test_the_model_keeps_its_own_attention(family: PreTrainedModel):
     )
     read_logits(family, microbatch)
     assert family.config._attn_implementation == before
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ArithmeticError, match="in the middle"),
+    ):
+        patch.setattr(tree_attention, "parts_of", _fail)
+        read_logits(family, microbatch)
+    assert family.config._attn_implementation == before
+    assert family(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 24)
+
+
+def _fail(_: object) -> None:
+    raise ArithmeticError("in the middle")
 
 
 def test_a_pass_without_what_it_goes_on_from_is_refused(family: PreTrainedModel):
@@ -229,6 +248,8 @@ def test_a_pass_without_what_it_goes_on_from_is_refused(family: PreTrainedModel)
     spine, branch = forest_passes(rows, microbatch_tokens=1)
     with pytest.raises(RuntimeError, match="a pass of level 1 goes on from as many passes"):
         read_logits(family, branch)
+    with pytest.raises(RuntimeError, match="must be run with them, or their gradient is lost"):
+        read_logits(family, spine)
     run = TreeRun()
     read_logits(family, spine, run=run)
     assert read_logits(family, branch, run=run).shape[0] == 1

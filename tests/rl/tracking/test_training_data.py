@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from astuner_gym.chat.messages import ChatCall, ChatReply
+from astuner_rl.tracking import training_data as module
 from astuner_rl.tracking.training_data import MaskReason, training_data
 from astuner_rl.types import (
     CallRecord,
@@ -14,7 +17,9 @@ from astuner_rl.types import (
     EpisodeStatus,
     FinishReason,
     Group,
+    SampledSpan,
     SamplingParams,
+    Timeline,
 )
 
 
@@ -96,3 +101,23 @@ def test_order_does_not_depend_on_arrival() -> None:
     second = replace(first, key=EpisodeKey("train", 0, 0, 1))
     units = training_data([Group(task_id="t", episodes=(second, first))], trainable=None)
     assert [unit.episode.sample for unit in units.agent_episodes] == [0, 1]
+
+
+def test_rows_that_are_not_what_was_sampled_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    false = Timeline(
+        token_ids=(1, 9, 7, 7, 7),
+        spans=(
+            SampledSpan(
+                call=0,
+                start=2,
+                stop=5,
+                logprobs=(-1.0,) * 3,
+                params=SamplingParams(),
+                policy_version=0,
+            ),
+        ),
+    )
+    monkeypatch.setattr(module, "build_timelines", lambda *_, **__: (false,))
+    group = Group(task_id="t", episodes=(episode(0, WOLF, status=EpisodeStatus.COMPLETED),))
+    with pytest.raises(RuntimeError, match=r"trained once, in its own context.*unfaithful=3"):
+        training_data([group], trainable=None)
