@@ -3,8 +3,8 @@ r"""Attention over a packed forest: every token sees its own context and nothing
 A packed forest (``layout.Branching``) has its tokens depth first, so what sees the keys of a
 segment ``[start, stop)`` are the segment itself, causally, and all of its descendants
 ``[stop, end)``, wholly. Of the keys that a pass is given from above, each of its trees sees those
-that it goes on from. Hence the whole forest is attended to by a few plain calls, without a mask of quadratic size. A
-query's parts are merged by their log-sum-exps:
+that it goes on from. Hence the whole forest is attended to by a few plain calls, without a mask of
+quadratic size. A query's parts are merged by their log-sum-exps:
 
     out = sum_i exp(lse_i - lse) out_i,    lse = log sum_i exp(lse_i)
 
