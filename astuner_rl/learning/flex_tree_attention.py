@@ -100,7 +100,7 @@ def flex_tree_attention(
 def _compiled() -> Any:
     # Without compilation all products of queries and keys would be held at once; where torch would
     # give up compiling for so many shapes, it has to say so.
-    return torch.compile(flex_attention, dynamic=True, fullgraph=True)
+    return torch.compile(flex_attention, fullgraph=True)
 
 
 def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:

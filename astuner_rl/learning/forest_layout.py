@@ -31,13 +31,14 @@ LEAST_ROOM = 4
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
-    """Return ``forest_passes``, or rows where there is no attention over a forest.
+    """Return ``forest_passes``, or rows where attention over a forest is not known to work.
 
-    That is on a device other than a CPU or a CUDA GPU, where calls that extend each other still
-    share a row, and for a model whose attention cannot be replaced, of which every call is a row.
+    That is on a device other than a CPU, where calls that extend each other still share a row
+    (``flex_tree_attention`` has only been run on a CPU so far, and is used where a caller asks for
+    the forest), and for a model whose attention cannot be replaced, of which every call is a row.
     """
     why = misfit(model.config.get_text_config())
-    if why is None and model.device.type in ("cpu", "cuda"):
+    if why is None and model.device.type == "cpu":
         return forest_passes
     if why is None:
         logger.warning("on %s episodes of a group do not share their prompt", model.device.type)
