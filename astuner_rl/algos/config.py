@@ -137,8 +137,8 @@ class GrpoConfig(SurrogateConfig):
     scale_by_std: bool = True
     """Whether advantages of ``baseline=group`` are divided by the group's standard deviation."""
     overlong_tokens: int = 0
-    """Replies within so many tokens of ``rollout.max_tokens`` are punished by up to 1 (DAPO); 0
-    punishes none."""
+    """Replies within so many tokens of ``rollout.max_tokens`` are punished by up to 1 (DAPO), each
+    by itself under ``credit=call``, an episode by the longest otherwise; 0 punishes none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -294,7 +294,8 @@ def _merge(out: Tensor, lse: Tensor, part_out: Tensor, part_lse: Tensor) -> None
 
 def _repeated(heads: Tensor, *, like: Tensor) -> Tensor:
     """Return [1, H, S, D]: each of the heads [1, K, S, D] for all queries that share it."""
-    return heads.repeat_interleave(like.shape[1] // heads.shape[1], dim=1)
+    sharing = like.shape[1] // heads.shape[1]
+    return heads if sharing == 1 else heads.repeat_interleave(sharing, dim=1)
 
 
 def _summed(gradient: Tensor, *, like: Tensor) -> Tensor:
