@@ -283,7 +283,7 @@ class WorkflowEnv:
         thread = self._loop_thread()
         try:
             return thread.run(lambda: job(thread.loop), deadline_s=self._deadline_s)
-        except BaseException:
+        except BaseException:  # cancelled or broken, the episode cannot be stepped any further
             self._fail(thread)
             raise
 
@@ -291,7 +291,7 @@ class WorkflowEnv:
         thread = self._loop_thread()
         try:
             return await thread.arun(lambda: job(thread.loop), deadline_s=self._deadline_s)
-        except BaseException:
+        except BaseException:  # cancelled or broken, the episode cannot be stepped any further
             self._fail(thread)
             raise
 

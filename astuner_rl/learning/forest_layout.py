@@ -28,6 +28,8 @@ from astuner_rl.samplers.families import misfit
 logger = logging.getLogger(__name__)
 
 LEAST_ROOM = 4
+"""A pass beside a spine that takes all the tokens may still have this part of them: else each of
+its branches, however short, would be a pass of its own."""
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
