@@ -1,0 +1,1 @@
+"""Werewolves: a game of hidden roles, by nine players or seven."""
