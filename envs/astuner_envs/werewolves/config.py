@@ -1,0 +1,204 @@
+"""Settings of the werewolves environment, and how they become an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astuner_envs.werewolves.demonstrations import GameConversations
+from astuner_envs.werewolves.judge import WerewolvesJudge
+from astuner_envs.werewolves.players import PLAYERS
+from astuner_envs.werewolves.rules import NINE_PLAYERS, SEVEN_PLAYERS, Role, Rules, Side, Tie
+from astuner_envs.werewolves.tasks import MODEL, SeatedTables, Tables
+from astuner_envs.werewolves.workflow import WerewolvesWorkflow
+from astuner_gym.environment import DemonstrationSets, Environment
+from astuner_gym.errors import SettingError
+from astuner_gym.task import JsonlTasks, TaskSource, hold_out
+
+PRESETS = {7: SEVEN_PLAYERS, 9: NINE_PLAYERS}
+AUTO = "auto"
+DEFAULT_SCRIPTS = {Side.WOLVES: "careful", Side.VILLAGE: "seer_following"}
+"""Who plays a side that does not learn."""
+TRAIN_SIZE = 100_000
+HELD_OUT_SIZE = 2_000
+DEMONSTRATED_GAMES = 600
+_HELD_OUT_SEED, _DEMONSTRATION_SEED = 10_000_000, 20_000_000
+"""Seeds below belong to training."""
+
+
+@dataclass
+class WerewolvesTasksConfig:
+    """Which games are played."""
+
+    path: str | None = None
+    """JSONL file of games, each with an integer ``seed`` and, if wanted, the players ``wolves`` and
+    ``village``; its last tenth is held out. Null plays generated ones."""
+    seed: int = 0
+    """Of the generated games."""
+
+    def __post_init__(self) -> None:
+        # Absolute, so that a run resumed from another folder finds the same file.
+        self.path = None if self.path is None else str(Path(self.path).expanduser().absolute())
+        if not 0 <= self.seed < 100:
+            raise SettingError(f"env.tasks.seed must be in 0 … 99, got {self.seed}")
+
+
+@dataclass
+class WerewolvesConfig:
+    """Settings of ``env=werewolves``."""
+
+    name: str = "werewolves"
+    tasks: WerewolvesTasksConfig = field(default_factory=WerewolvesTasksConfig)
+    trainable: list[str] | None = field(default_factory=lambda: [Role.WEREWOLF.value])
+    """Roles that learn; null for all."""
+    players: int = 7
+    """7 (2 werewolves, 3 villagers, seer, witch) or 9 (3, 3, seer, witch, hunter)."""
+    wolves: str = AUTO
+    """Who plays the werewolves: ``model``, the name of a scripted player, or ``auto``, which is
+    ``model`` if one of their roles learns."""
+    village: str = AUTO
+    """The same for the village."""
+    baselines: list[str] = field(default_factory=lambda: ["uniform"])
+    """Scripted players against whom a side is evaluated besides, if the other side has no model."""
+    tie: str = Tie.RANDOM.value
+    """A tied vote lynches one of those tied (``random``), nobody (``none``), or is voted on again
+    (``revote``)."""
+    self_vote: bool = False
+    """Whether players may vote to lynch themselves."""
+    wolves_may_target_wolves: bool = False
+    """Whether the pack may choose one of its own as victim."""
+    witch_may_heal_self: bool = False
+    witch_may_use_both: bool = False
+    """Whether the witch may heal and poison in the same night."""
+    parity: bool = True
+    """Wolves win once they are as many as the others; if false, once the others are dead."""
+    last_words: bool = True
+    """Whether those speak who die in the first night, by the vote or by the hunter."""
+    wolf_talks: int = 1
+    """Times that each wolf speaks to its pack before a kill."""
+    talks: int = 1
+    """Times that each player speaks in a day."""
+    rounds: int = 6
+    """Rounds after which a game is cut short; nobody has won it."""
+    illegal_reply_penalty: float = 0.1
+    """What a reply against the rules, or that cannot be read, takes off its player's reward."""
+
+    def __post_init__(self) -> None:
+        if self.players not in PRESETS:
+            raise SettingError(f"env.players must be one of {[*PRESETS]}, got {self.players}")
+        known = [AUTO, MODEL, *PLAYERS]
+        for side in Side:
+            if self._setting(side) not in known:
+                raise SettingError(
+                    f"env.{side} must be one of {known}, got {self._setting(side)!r}"
+                )
+        for name in self.baselines:
+            if name not in PLAYERS:
+                raise SettingError(f"env.baselines must be among {[*PLAYERS]}, got {name!r}")
+        if self.tie not in [*Tie]:
+            raise SettingError(f"env.tie must be one of {[*map(str, Tie)]}, got {self.tie!r}")
+        if not 0 <= self.illegal_reply_penalty < float("inf"):
+            raise SettingError(
+                f"env.illegal_reply_penalty must be >= 0, got {self.illegal_reply_penalty}"
+            )
+        roles = [*map(str, self.rules.roles)]
+        for role in self.trainable or ():
+            if role not in roles:
+                raise SettingError(
+                    f"env.trainable must be among {sorted({*roles})} with {self.players} players, "
+                    f"got {role!r}"
+                )
+        for side in Side:
+            if self._learns(side) and self._player(side) != MODEL:
+                raise SettingError(
+                    f"a side that learns must be played by a model, got env.{side}="
+                    f"{self._setting(side)} with env.trainable={self.trainable}; "
+                    f"set env.{side}={MODEL} or train other roles"
+                )
+        if MODEL not in (self._player(side) for side in Side):
+            raise SettingError(
+                f"a side must be played by a model, got none with env.trainable={self.trainable}; "
+                f"set env.wolves={MODEL}, say"
+            )
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the game.
+
+        Raises:
+            SettingError: A rule cannot be played.
+        """
+        preset = PRESETS[self.players]
+        return Rules(
+            werewolves=preset.werewolves,
+            villagers=preset.villagers,
+            seer=preset.seer,
+            witch=preset.witch,
+            hunter=preset.hunter,
+            wolf_talks=self.wolf_talks,
+            talks=self.talks,
+            last_words=self.last_words,
+            self_vote=self.self_vote,
+            wolves_may_target_wolves=self.wolves_may_target_wolves,
+            witch_may_heal_self=self.witch_may_heal_self,
+            witch_may_use_both=self.witch_may_use_both,
+            tie=Tie(self.tie),
+            parity=self.parity,
+            rounds=self.rounds,
+        )
+
+    def build(self) -> Environment:
+        """Build the environment; see :class:`astuner_gym.environment.EnvironmentConfig`."""
+        players = {side: self._player(side) for side in Side}
+        train, held_out = self._tables(players)
+        return Environment(
+            name=self.name,
+            workflow=WerewolvesWorkflow(self.rules),
+            judge=WerewolvesJudge(illegal_reply_penalty=self.illegal_reply_penalty),
+            train_tasks=train,
+            eval_tasks={"heldout": held_out, **self._against_baselines(players)},
+            demonstrations=DemonstrationSets(
+                train=GameConversations(self.rules, _DEMONSTRATION_SEED, DEMONSTRATED_GAMES),
+                held_out=GameConversations(
+                    self.rules, _DEMONSTRATION_SEED + DEMONSTRATED_GAMES, DEMONSTRATED_GAMES
+                ),
+            ),
+        )
+
+    def _tables(self, players: dict[Side, str]) -> tuple[TaskSource, TaskSource]:
+        if self.tasks.path is not None:
+            games = SeatedTables(JsonlTasks(Path(self.tasks.path), required=()), players)
+            return hold_out(games)
+        first = self.tasks.seed * TRAIN_SIZE
+        return (
+            Tables("game", first, TRAIN_SIZE, players),
+            Tables(
+                "heldout", _HELD_OUT_SEED + self.tasks.seed * HELD_OUT_SIZE, HELD_OUT_SIZE, players
+            ),
+        )
+
+    def _against_baselines(self, players: dict[Side, str]) -> dict[str, TaskSource]:
+        scripted = [side for side in Side if players[side] != MODEL]
+        return {
+            f"vs_{name}": Tables(
+                f"vs_{name}",
+                _HELD_OUT_SEED + self.tasks.seed * HELD_OUT_SIZE,
+                HELD_OUT_SIZE,
+                {**players, side: name},
+            )
+            for side in scripted
+            for name in self.baselines
+            if name != players[side]
+        }
+
+    def _setting(self, side: Side) -> str:
+        return self.wolves if side is Side.WOLVES else self.village
+
+    def _learns(self, side: Side) -> bool:
+        return self.trainable is None or any(role in self.trainable for role in side.roles)
+
+    def _player(self, side: Side) -> str:
+        setting = self._setting(side)
+        if setting != AUTO:
+            return setting
+        return MODEL if self._learns(side) else DEFAULT_SCRIPTS[side]
