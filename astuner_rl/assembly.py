@@ -16,6 +16,8 @@ from astuner_rl.config import (
     ExperimentConfig,
     FunctionJudgeConfig,
     HfModelConfig,
+    NoOpponentConfig,
+    OpenAIOpponentConfig,
     OpenAISamplerConfig,
     ScriptedSamplerConfig,
 )
@@ -32,6 +34,7 @@ from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.samplers.openai import EndpointPolicy
 from astuner_rl.samplers.scripted import ScriptedSampler
 from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
+from astuner_rl.tracking.opponents import PolicyWithOpponent
 from astuner_rl.tracking.tracker import Policy, TokenPolicy
 
 TEACHER = "gsm8k"
@@ -142,7 +145,29 @@ class OpenPolicy:
 
 
 def open_policy(config: ExperimentConfig, environment: Environment) -> OpenPolicy:
-    """Return the policy of model and sampler in the settings, to be asked and not trained."""
+    """Return the policy of model and sampler in the settings, to be asked and not trained.
+
+    The opponent that the settings name plays the roles that do not learn.
+    """
+    opened = _open_policy(config, environment)
+    opponent = open_opponent(config)
+    if opponent is None:
+        return opened
+
+    async def check() -> None:
+        await opened.check()
+        await check_opponent(config)
+
+    async def close() -> None:
+        await opened.close()
+        await opponent.close()
+
+    return replace(
+        opened, policy=against(opened.policy, opponent, config), check=check, close=close
+    )
+
+
+def _open_policy(config: ExperimentConfig, environment: Environment) -> OpenPolicy:
     if isinstance(config.sampler, OpenAISamplerConfig):
         endpoint = EndpointPolicy(
             base_url=config.sampler.base_url,
@@ -168,6 +193,72 @@ def open_policy(config: ExperimentConfig, environment: Environment) -> OpenPolic
         check=_nothing_to_check,
         close=sampler.close,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOpponent:
+    """A policy that plays the roles which do not learn."""
+
+    policy: Policy
+    exact: bool
+    """Whether it answers a second run of the same seed as it did the first."""
+    close: Callable[[], Awaitable[None]]
+
+
+def open_opponent(config: ExperimentConfig) -> OpenOpponent | None:
+    """Return the opponent that the settings name; None if there is none.
+
+    Raises:
+        UnusableInputError: Its model cannot be loaded.
+    """
+    if isinstance(config.opponent, NoOpponentConfig):
+        return None
+    if isinstance(config.opponent, OpenAIOpponentConfig):
+        endpoint = _opponent_endpoint(config.opponent)
+        return OpenOpponent(policy=endpoint, exact=False, close=endpoint.close)
+    pretrained = load_pretrained(config.opponent.path)
+    renderer = build_renderer(pretrained)
+    settings = config.sampler
+    if not isinstance(settings, TransformersSamplerConfig):
+        settings = TransformersSamplerConfig()
+    sampler = build_sampler(settings, pretrained, renderer, policy_version=0)
+    return OpenOpponent(
+        policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
+        exact=sampler.exact,
+        close=sampler.close,
+    )
+
+
+async def check_opponent(config: ExperimentConfig) -> None:
+    """Find out whether the opponent's server answers, if it is one.
+
+    Raises:
+        SettingError: It does not answer, refuses, or is no such server.
+    """
+    if isinstance(config.opponent, OpenAIOpponentConfig):
+        # A client of its own: connections belong to the event loop that made them.
+        endpoint = _opponent_endpoint(config.opponent)
+        try:
+            await endpoint.check()
+        finally:
+            await endpoint.close()
+
+
+def _opponent_endpoint(config: OpenAIOpponentConfig) -> EndpointPolicy:
+    return EndpointPolicy(
+        base_url=config.base_url,
+        model=config.model,
+        api_key_env=config.api_key_env,
+        setting="opponent.base_url",
+    )
+
+
+def against(policy: Policy, opponent: OpenOpponent | None, config: ExperimentConfig) -> Policy:
+    """Return the policy as it is asked: with the opponent in the roles that do not learn."""
+    trainable = config.env.trainable
+    if opponent is None or trainable is None:
+        return policy
+    return PolicyWithOpponent(policy=policy, opponent=opponent.policy, trainable=trainable)
 
 
 def _script_renderer(environment: Environment) -> ChatRenderer:

@@ -31,8 +31,11 @@ from astuner_rl.config import (
     ExperimentConfig,
     FunctionJudgeConfig,
     HfModelConfig,
+    HfOpponentConfig,
     LocalBackboneConfig,
     LoggerConfig,
+    NoOpponentConfig,
+    OpenAIOpponentConfig,
     OpenAISamplerConfig,
     ScriptedSamplerConfig,
 )
@@ -63,6 +66,11 @@ SCHEMAS: Final[Mapping[str, Mapping[str, type]]] = {
     },
     "backbone": {"local": LocalBackboneConfig, "debug": DebugBackboneConfig},
     "judge": {"env": EnvJudgeConfig, "function": FunctionJudgeConfig},
+    "opponent": {
+        "none": NoOpponentConfig,
+        "hf": HfOpponentConfig,
+        "openai": OpenAIOpponentConfig,
+    },
     "logger": {"wandb": LoggerConfig},
 }
 

@@ -58,12 +58,7 @@ class HfModelConfig:
     """Hub id, or a folder that holds model and tokenizer."""
 
     def __post_init__(self) -> None:
-        if not self.path.strip():
-            raise SettingError(
-                "model.path must name a hub id or a folder, got ''; set model.path=<id or folder>"
-            )
-        if Path(self.path).expanduser().is_dir():
-            self.path = str(Path(self.path).expanduser().absolute())
+        self.path = _model_path("model.path", self.path)
 
 
 @dataclass
@@ -78,18 +73,7 @@ class OpenAISamplerConfig:
     """Name of the environment variable that holds the key; the key itself is no setting."""
 
     def __post_init__(self) -> None:
-        # Neither message repeats the value: a key given here by mistake must not reach a log.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
-            raise SettingError(
-                "sampler.api_key_env must be the name of an environment variable, not a key; "
-                "export the key and set sampler.api_key_env=<variable>"
-            )
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or "@" in address.netloc:
-            raise SettingError(
-                "sampler.base_url must be an http or https address without user and password; "
-                "set sampler.base_url=http://<host>:<port>/v1"
-            )
+        _check_endpoint("sampler", base_url=self.base_url, api_key_env=self.api_key_env)
 
 
 @dataclass
@@ -121,6 +105,37 @@ class LocalBackboneConfig:
 @dataclass
 class DebugBackboneConfig:
     """Episodes one after the other, printed call by call; nothing is learnt."""
+
+
+@dataclass
+class NoOpponentConfig:
+    """The policy plays every role that asks a model, those that do not learn too."""
+
+
+@dataclass
+class HfOpponentConfig:
+    """A frozen model in the Hugging Face format plays the roles that do not learn."""
+
+    path: str = MISSING
+    """Hub id, or a folder that holds model and tokenizer, such as ``<checkpoint>/hf`` of a run."""
+
+    def __post_init__(self) -> None:
+        self.path = _model_path("opponent.path", self.path)
+
+
+@dataclass
+class OpenAIOpponentConfig:
+    """A server that speaks the OpenAI protocol plays the roles that do not learn."""
+
+    base_url: str = MISSING
+    """Address of the API, such as ``http://localhost:8000/v1``."""
+    model: str = MISSING
+    """Model name that the server knows."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key; the key itself is no setting."""
+
+    def __post_init__(self) -> None:
+        _check_endpoint("opponent", base_url=self.base_url, api_key_env=self.api_key_env)
 
 
 @dataclass
@@ -169,6 +184,8 @@ class ExperimentConfig:
     """What runs where."""
     judge: Any = MISSING
     """Who scores episodes."""
+    opponent: Any = MISSING
+    """Who plays the roles that ask a model and do not learn."""
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     """Where metrics go besides the run folder."""
     seed: int = 0
@@ -188,6 +205,11 @@ class ExperimentConfig:
             self.algo.require_group_size(self.train.group_size)
         if isinstance(self.sampler, TransformersSamplerConfig):
             require_room(self.rollout.max_tokens, context_length=self.sampler.context_length)
+        if not isinstance(self.opponent, NoOpponentConfig) and self.env.trainable is None:
+            raise SettingError(
+                "an opponent plays the roles that do not learn, and with env.trainable=null all "
+                "learn; set env.trainable=[<role>, …], or opponent=none"
+            )
         if self.overlap.max_staleness > 0:
             raise SettingError(
                 "overlap.max_staleness must be 0, because the backbones of this installation "
@@ -206,6 +228,30 @@ def require_room(max_tokens: int, *, context_length: int) -> None:
         raise SettingError(
             "rollout.max_tokens must be < sampler.context_length, which holds the prompt too, "
             f"got {max_tokens} and {context_length}; set sampler.context_length={4 * max_tokens}"
+        )
+
+
+def _model_path(key: str, path: str) -> str:
+    if not path.strip():
+        raise SettingError(
+            f"{key} must name a hub id or a folder, got ''; set {key}=<id or folder>"
+        )
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else path
+
+
+def _check_endpoint(group: str, *, base_url: str, api_key_env: str) -> None:
+    # Neither message repeats the value: a key given here by mistake must not reach a log.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", api_key_env):
+        raise SettingError(
+            f"{group}.api_key_env must be the name of an environment variable, not a key; "
+            f"export the key and set {group}.api_key_env=<variable>"
+        )
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or "@" in address.netloc:
+        raise SettingError(
+            f"{group}.base_url must be an http or https address without user and password; "
+            f"set {group}.base_url=http://<host>:<port>/v1"
         )
 
 

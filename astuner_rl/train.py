@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,12 +25,15 @@ from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import Decay, GrpoConfig, PpoConfig
 from astuner_rl.assembly import (
+    against,
     build_environment,
     build_examples,
     build_learner,
     build_pretrained,
     build_renderer,
     build_sampler,
+    check_opponent,
+    open_opponent,
     open_policy,
 )
 from astuner_rl.backbones.checkpoints import Resumable, RunCheckpoints
@@ -113,6 +116,8 @@ def train(config: ExperimentConfig) -> None:
     renderer = build_renderer(pretrained)
     prepare = _imitation if isinstance(config.algo, SupervisedConfig) else _reward
     learner, make_backbone = prepare(config, environment, pretrained, renderer)
+    asyncio.run(check_opponent(config))
+    opponent = open_opponent(config)
     folder = _open_folder(config)
     with folder.lock(), _failures_of_files(folder):
         checkpoints = RunCheckpoints(
@@ -131,10 +136,12 @@ def train(config: ExperimentConfig) -> None:
         try:
             # The sampler copies the weights, so it is made after they were restored.
             sampler = build_sampler(sampler_config, pretrained, renderer, policy_version=state.step)
-            state = replace(state, exact=state.exact and sampler.exact)
+            exact = sampler.exact and (opponent is None or opponent.exact)
+            state = replace(state, exact=state.exact and exact)
+            policy = TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed)
             runner = EpisodeRunner(
                 environment=environment,
-                policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
+                policy=against(policy, opponent, config),
                 config=config.rollout,
             )
             # Agents make many short-lived objects; what is loaded by now need not be looked
@@ -149,6 +156,7 @@ def train(config: ExperimentConfig) -> None:
                 runner=runner,
                 sampler=sampler,
                 checkpoints=checkpoints,
+                closing=[sampler.close, *([] if opponent is None else [opponent.close])],
             )
         except KeyboardInterrupt:
             print(f"go on with run.resume={folder.path}", file=sys.stderr)
@@ -207,6 +215,7 @@ def _run(
     runner: EpisodeRunner,
     sampler: TransformersSampler,
     checkpoints: RunCheckpoints,
+    closing: Sequence[Callable[[], Awaitable[None]]],
 ) -> None:
     progress = Progress(
         first_step=state.step,
@@ -237,17 +246,20 @@ def _run(
                 ),
                 checkpoints=checkpoints,
             )
-            asyncio.run(_until_closed(make_backbone(parts), state, sampler))
+            asyncio.run(_until_closed(make_backbone(parts), state, closing))
         failed = False
     finally:
         logger.close(failed=failed)
 
 
-async def _until_closed(backbone: Backbone, state: LoopState, sampler: TransformersSampler) -> None:
+async def _until_closed(
+    backbone: Backbone, state: LoopState, closing: Sequence[Callable[[], Awaitable[None]]]
+) -> None:
     try:
         await backbone.run(state)
     finally:
-        await sampler.close()
+        for close in closing:
+            await close()
 
 
 def _reward(
@@ -345,7 +357,10 @@ def _open_folder(config: ExperimentConfig) -> RunFolder:
 def _config_hash(config: ExperimentConfig) -> str:
     """Name the settings that the bits of a run depend on; the others may change on resume."""
     settings = dataclasses.asdict(config)
-    exact = {name: settings[name] for name in ("env", "algo", "model", "backbone", "judge", "seed")}
+    exact = {
+        name: settings[name]
+        for name in ("env", "algo", "model", "backbone", "judge", "opponent", "seed")
+    }
     exact["context_length"] = settings["sampler"]["context_length"]
     exact["train"] = [config.train.groups, config.train.group_size, config.train.most_draws]
     exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]

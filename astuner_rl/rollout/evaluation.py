@@ -35,10 +35,9 @@ class Evaluation:
         a bootstrap over tasks, with one it is Wilson's.
         """
         scored = self._scored()
-        if all(len(episodes) == 1 for episodes in scored) and scored:
-            successes = sum(episodes[0].success for episodes in scored)
-            return wilson_interval(successes=successes, trials=len(scored))
-        return self._over_tasks([fmean(e.success for e in episodes) for episodes in scored])
+        if not scored:
+            return None
+        return self._interval([[float(e.success) for e in episodes] for episodes in scored])
 
     def reward(self) -> Interval | None:
         """Return the mean reward over agents, episodes and tasks; None if every episode failed."""
@@ -61,7 +60,10 @@ class Evaluation:
         )
 
     def metrics(self, name: str) -> dict[str, float | int | bool]:
-        """Return the figures ``<name>/accuracy``, ``<name>/reward``, … with their intervals."""
+        """Return the figures ``<name>/accuracy``, ``<name>/reward``, … with their intervals.
+
+        Those of workflow and judge are among them, such as ``<name>/judge/win/werewolf``.
+        """
         episodes = self.episodes
         failed = sum(episode.status is EpisodeStatus.FAILED for episode in episodes)
         metrics: dict[str, float | int | bool] = {
@@ -73,7 +75,22 @@ class Evaluation:
             metrics |= accuracy.metrics(f"{name}/accuracy")
         if reward is not None:
             metrics |= reward.metrics(f"{name}/reward")
+        for figure, interval in self.figures().items():
+            metrics |= interval.metrics(f"{name}/{figure}")
         return metrics
+
+    def figures(self) -> dict[str, Interval]:
+        """Return the mean of each figure of workflow and judge over the tasks that have it."""
+        scored = self._scored()
+        names = sorted({name for episodes in scored for e in episodes for name in e.metrics})
+        intervals = {}
+        for name in names:
+            found = [
+                [episode.metrics[name] for episode in episodes if name in episode.metrics]
+                for episodes in scored
+            ]
+            intervals[name] = self._interval([values for values in found if values])
+        return intervals
 
     def _scored(self) -> list[list[Episode]]:
         """Return each task's episodes that did not fail, without the tasks that have none."""
@@ -82,6 +99,13 @@ class Evaluation:
             for group in self.groups
         ]
         return [episodes for episodes in scored if episodes]
+
+    def _interval(self, by_task: Sequence[Sequence[float]]) -> Interval:
+        """Return the mean over tasks of each task's mean; of one share a task, Wilson's."""
+        if all(len(values) == 1 and values[0] in (0, 1) for values in by_task):
+            successes = sum(int(values[0]) for values in by_task)
+            return wilson_interval(successes=successes, trials=len(by_task))
+        return bootstrap_interval([fmean(values) for values in by_task], seed=self.seed)
 
     def _over_tasks(self, values: Sequence[float]) -> Interval | None:
         return bootstrap_interval(values, seed=self.seed) if values else None

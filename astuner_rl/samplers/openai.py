@@ -76,12 +76,20 @@ class EndpointPolicy:
         api_key_env: Environment variable that holds the key; a local server takes any key, so
             an unset variable is no error until the server refuses.
         timeout_s: Seconds that one request may take; failed ones are sent again twice.
+        setting: Where the address comes from, for errors.
     """
 
     def __init__(
-        self, *, base_url: str, model: str, api_key_env: str, timeout_s: float = 120.0
+        self,
+        *,
+        base_url: str,
+        model: str,
+        api_key_env: str,
+        timeout_s: float = 120.0,
+        setting: str = "sampler.base_url",
     ) -> None:
         self._model = model
+        self._setting = setting
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=os.environ.get(api_key_env) or _NO_KEY,
@@ -105,7 +113,7 @@ class EndpointPolicy:
             _ModelList.model_validate_json(response.content)
         except (APIError, ValidationError) as error:
             raise SettingError(
-                f"sampler.base_url must be the address of an API that lists its models, got "
+                f"{self._setting} must be the address of an API that lists its models, got "
                 f"{self._client.base_url}: {self._without_key(error)}"
             ) from error
 

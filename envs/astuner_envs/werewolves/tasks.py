@@ -33,7 +33,7 @@ class Table:
         seed = task.record.get("seed")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TaskDataError(f"task {task.id}: field 'seed' must be an integer, got {seed!r}")
-        players = {side: task.text(side) for side in Side}
+        players = {side: task.text(side.value) for side in Side}
         for side, player in players.items():
             if player not in (MODEL, *PLAYERS):
                 raise TaskDataError(

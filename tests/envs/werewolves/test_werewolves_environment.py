@@ -1,0 +1,248 @@
+"""Werewolves as an environment: agents, judge, settings, and what a model imitates first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from astuner_envs.werewolves import WerewolvesConfig
+from astuner_envs.werewolves.config import WerewolvesTasksConfig
+from astuner_envs.werewolves.demonstrations import conversations
+from astuner_envs.werewolves.engine import Game
+from astuner_envs.werewolves.judge import WerewolvesJudge
+from astuner_envs.werewolves.players import Uniform, draws, play
+from astuner_envs.werewolves.rules import SEVEN_PLAYERS, Side
+from astuner_envs.werewolves.tasks import Table
+from astuner_envs.werewolves.words import write
+from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole
+from astuner_gym.environment import Environment
+from astuner_gym.episode import EpisodeOutcome, run_episode
+from astuner_gym.errors import SettingError, TaskDataError
+from astuner_gym.spaces import Prompt
+from astuner_gym.task import JsonValue, Task
+from astuner_gym.testing import EnvironmentConformance
+from astuner_gym.workflow import WorkflowResult
+
+
+class UniformInWords:
+    """Answers as ``Uniform`` would, by following the same game beside the workflow's."""
+
+    def __init__(self, *, seed: int) -> None:
+        self._game = Game(SEVEN_PLAYERS, seed=seed)
+        self._replies: dict[str, str] = {}
+        self.calls: list[ChatCall] = []
+
+    async def respond(self, call: ChatCall) -> ChatReply:
+        self.calls.append(call)
+        if not self._replies:
+            answers = {
+                request.player: Uniform().decide(
+                    request, self._game.view(request.player), draws(self._game, request)
+                )
+                for request in self._game.requests
+            }
+            self._replies = {player: write(answer) for player, answer in answers.items()}
+            self._game.answer(answers)
+        return ChatReply(text=self._replies.pop(call.agent), thinking="secret plan")
+
+
+def played(
+    *, seed: int, players: dict[str, str] | None = None
+) -> tuple[EpisodeOutcome, list[ChatCall]]:
+    environment = WerewolvesConfig(trainable=None).build()
+    task = Task("t", {"seed": seed, "wolves": "model", "village": "model", **(players or {})})
+    responder = UniformInWords(seed=seed)
+    outcome = asyncio.run(run_episode(environment.workflow, environment.judge, task, responder))
+    return outcome, responder.calls
+
+
+def uniform_game(seed: int) -> Game:
+    game = Game(SEVEN_PLAYERS, seed=seed)
+    play(game, dict.fromkeys(game.roles, Uniform()))
+    return game
+
+
+def result(outcome: EpisodeOutcome) -> dict[str, JsonValue]:
+    assert isinstance(outcome.result.output, dict)
+    return outcome.result.output
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agents_that_answer_as_a_script_give_the_event_log_of_the_script(seed: int) -> None:
+    outcome, _ = played(seed=seed)
+    assert result(outcome)["events"] == [asdict(event) for event in uniform_game(seed).events]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scripted_seats_play_as_in_a_game_between_scripts(seed: int) -> None:
+    outcome, calls = played(seed=seed, players={"wolves": "uniform", "village": "uniform"})
+    assert calls == []
+    assert result(outcome)["events"] == [asdict(event) for event in uniform_game(seed).events]
+
+
+def test_reasoning_reaches_no_other_player() -> None:
+    _, calls = played(seed=0)
+    for call in calls:
+        for message in call.messages:
+            assert "secret plan" not in message.text
+            assert message.role is ChatRole.ASSISTANT or message.thinking == ""
+
+
+def test_each_prompt_extends_the_one_before_it() -> None:
+    _, calls = played(seed=0)
+    last: dict[str, Sequence[ChatMessage]] = {}
+    for call in calls:
+        before = last.get(call.agent, ())
+        assert call.messages[: len(before)] == tuple(before)
+        last[call.agent] = call.messages
+    assert max(map(len, last.values())) > 4
+
+
+def test_demonstrations_are_what_the_agents_would_have_said() -> None:
+    _, calls = played(seed=3)
+    last = {call.agent: call.messages for call in calls}
+    said = [conversation.messages[:-1] for conversation in conversations(SEVEN_PLAYERS, seed=3)]
+    texts = [[message.text for message in messages] for messages in said]
+    assert texts == [[message.text for message in last[player]] for player in sorted(last)]
+
+
+def test_everyone_on_the_side_that_wins_is_rewarded_alike_and_illegal_replies_cost() -> None:
+    judge = WerewolvesJudge(illegal_reply_penalty=0.1)
+    output: JsonValue = {
+        "winner": "wolves",
+        "roles": {"Ada": "werewolf", "Ben": "seer", "Cleo": "villager"},
+        "models": ["Ada", "Ben"],
+        "asked": {"Ada": 3, "Ben": 5},
+        "illegal": {"Ben": 2},
+        "events": [],
+    }
+    score = asyncio.run(judge.score(Task("t", {}), WorkflowResult(output=output)))
+    assert score.rewards == {"Ada": 1.0, "Ben": -1.2, "*": 0.0}
+    assert score.success
+    assert score.metrics == {
+        "unfinished": 0.0,
+        "win/werewolf": 1.0,
+        "win/seer": 0.0,
+        "illegal": 0.25,
+    }
+
+
+def test_success_is_that_of_the_side_with_models() -> None:
+    judge = WerewolvesJudge(illegal_reply_penalty=0.0)
+    output: JsonValue = {
+        "winner": "wolves",
+        "roles": {"Ada": "werewolf", "Ben": "seer"},
+        "models": ["Ben"],
+        "asked": {"Ben": 1},
+        "illegal": {},
+        "events": [],
+    }
+    score = asyncio.run(judge.score(Task("t", {}), WorkflowResult(output=output)))
+    assert not score.success
+
+
+def test_a_game_cut_short_is_no_loss() -> None:
+    environment = WerewolvesConfig(trainable=None, rounds=1, tie="none").build()
+
+    class Silent:
+        async def respond(self, call: ChatCall) -> ChatReply:
+            return ChatReply(text="")
+
+    outcome = asyncio.run(
+        run_episode(environment.workflow, environment.judge, environment.train_tasks[0], Silent())
+    )
+    assert outcome.result.truncated
+    assert not any(name.startswith("win/") for name in outcome.score.metrics)
+    # Nobody answered legally: only that is held against the players, and nobody died of it.
+    assert all(-1 < outcome.score.reward(player) <= 0 for player in SEVEN_PLAYERS.players)
+
+
+def test_no_output_is_no_loss_either() -> None:
+    judge = WerewolvesJudge(illegal_reply_penalty=0.1)
+    score = asyncio.run(judge.score(Task("t", {}), WorkflowResult(output=None, truncated=True)))
+    assert (score.reward("Ada"), score.success) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"players": 8}, r"env\.players must be one of \[7, 9\], got 8"),
+        ({"trainable": ["wolf"]}, r"env\.trainable must be among .*got 'wolf'"),
+        ({"trainable": ["hunter"]}, r"env\.trainable must be among .*with 7 players"),
+        ({"village": "clever"}, r"env\.village must be one of .*got 'clever'"),
+        ({"wolves": "uniform"}, r"a side that learns must be played by a model"),
+        ({"baselines": ["best"]}, r"env\.baselines must be among .*got 'best'"),
+        ({"tie": "coin"}, r"env\.tie must be one of .*got 'coin'"),
+        ({"illegal_reply_penalty": -1.0}, r"env\.illegal_reply_penalty must be >= 0"),
+        ({"rounds": 0}, r"rounds must be >= 1, got 0"),
+    ],
+)
+def test_unusable_settings_are_refused_with_what_would_do(
+    settings: dict[str, JsonValue], said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        WerewolvesConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_a_side_that_learns_is_played_by_a_model_and_the_other_by_a_script() -> None:
+    environment = WerewolvesConfig(trainable=["seer"]).build()
+    assert Table.of(environment.train_tasks[0]).players == {
+        Side.WOLVES: "careful",
+        Side.VILLAGE: "model",
+    }
+    assert set(environment.eval_tasks) == {"heldout", "vs_uniform"}
+    assert Table.of(environment.eval_tasks["vs_uniform"][0]).players[Side.WOLVES] == "uniform"
+
+
+def test_both_sides_may_learn() -> None:
+    environment = WerewolvesConfig(trainable=None).build()
+    assert set(Table.of(environment.train_tasks[0]).players.values()) == {"model"}
+    assert set(environment.eval_tasks) == {"heldout"}
+
+
+def test_held_out_games_are_no_training_games() -> None:
+    environment = WerewolvesConfig().build()
+    held_out = environment.eval_tasks["heldout"]
+    last = environment.train_tasks[len(environment.train_tasks) - 1]
+    assert Table.of(last).seed < Table.of(held_out[0]).seed
+
+
+def test_games_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "games.jsonl"
+    path.write_text("".join(json.dumps({"seed": seed}) + "\n" for seed in range(20)))
+    environment = WerewolvesConfig(tasks=WerewolvesTasksConfig(path=str(path))).build()
+    assert len(environment.train_tasks) == 18
+    assert Table.of(environment.train_tasks[3]) == Table(
+        seed=3, players={Side.WOLVES: "model", Side.VILLAGE: "seer_following"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"seed": "7"}, "field 'seed' must be an integer, got '7'"),
+        ({"seed": 7, "wolves": "model"}, "field 'village' must be text"),
+        ({"seed": 7, "wolves": "model", "village": "x"}, "field 'village' must be one of"),
+    ],
+)
+def test_a_malformed_task_is_refused(record: dict[str, JsonValue], said: str) -> None:
+    with pytest.raises(TaskDataError, match=said):
+        Table.of(Task("t", record))
+
+
+class TestConformance(EnvironmentConformance):
+    """All seats stepped."""
+
+    def make_environment(self) -> Environment:
+        return WerewolvesConfig(trainable=None).build()
+
+    def reply(self, agent: str, observation: Prompt, *, random: Random) -> str:
+        asked = observation[-1].text.splitlines()[-1]
+        _, colon, names = asked.partition("One of: ")
+        return random.choice(names.rstrip(".").split()) if colon else "I suspect Ben."
