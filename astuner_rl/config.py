@@ -205,7 +205,8 @@ class ExperimentConfig:
             self.algo.require_group_size(self.train.group_size)
         if isinstance(self.sampler, TransformersSamplerConfig):
             require_room(self.rollout.max_tokens, context_length=self.sampler.context_length)
-        if not isinstance(self.opponent, NoOpponentConfig) and self.env.trainable is None:
+        is_named = isinstance(self.opponent, HfOpponentConfig | OpenAIOpponentConfig)
+        if is_named and self.env.trainable is None:
             raise SettingError(
                 "an opponent plays the roles that do not learn, and with env.trainable=null all "
                 "learn; set env.trainable=[<role>, …], or opponent=none"

@@ -41,6 +41,7 @@ def test_without_overrides_every_group_has_a_choice() -> None:
         "sampler": "transformers",
         "backbone": "local",
         "judge": "env",
+        "opponent": "none",
         "logger": "wandb",
     }
     assert isinstance(config.algo, GrpoConfig)
@@ -195,9 +196,25 @@ def test_no_interpolation_is_left_in_the_written_config(
 @given(text=st.text(alphabet="ab$}{\\'\": #é\n", max_size=12))
 def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
     config = ExperimentConfig(
-        *[None] * 6, logger=LoggerConfig(project=text), choices={"logger": "wandb"}
+        *[None] * 7, logger=LoggerConfig(project=text), choices={"logger": "wandb"}
     )
     assert OmegaConf.create(config_yaml(config)).logger.project == text
+
+
+def test_an_opponent_needs_roles_that_do_not_learn() -> None:
+    message = refusal("opponent=hf", "opponent.path=some/model")
+    assert "set env.trainable=[<role>, …], or opponent=none" in message
+    config = compose_experiment(["env=werewolves", "opponent=hf", "opponent.path=some/model"])
+    assert config.opponent.path == "some/model"
+
+
+def test_an_opponents_address_and_key_are_checked_and_not_repeated() -> None:
+    overrides = ["env=werewolves", "opponent=openai", "opponent.model=m"]
+    message = refusal(*overrides, "opponent.base_url=ftp://secret")
+    assert message.startswith("opponent.base_url must be an http") and "secret" not in message
+    key = "opponent.api_key_env=sk-secret"
+    message = refusal(*overrides, "opponent.base_url=http://localhost:1/v1", key)
+    assert message.startswith("opponent.api_key_env must be the name") and "secret" not in message
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "dapo", "gspo", "ppo"])
