@@ -103,17 +103,18 @@ class Careful:
         """Return the answer to a request."""
         if view.role is not Role.WEREWOLF:
             return SeerFollowing().decide(request, view, random)
-        victims = [player for player in view.alive if player not in view.pack]
+        pack = view.pack
+        victims = [player for player in view.alive if player not in pack]
         accused = [
             claim.target
             for speaker, claim in _claims(view)
-            if speaker in view.pack and claim.is_wolf and claim.target in victims
+            if speaker in pack and claim.is_wolf and claim.target in victims
         ]
         match request.ask:
             case Ask.TALK:
                 if accused:
                     return Speech(str(Claim(accused[-1], is_wolf=True)))
-                first = next(player for player in view.alive if player in view.pack)
+                first = next(player for player in view.alive if player in pack)
                 is_seer = view.player == first and bool(victims)
                 return Speech(
                     str(Claim(random.choice(victims), is_wolf=True, checked=True))
@@ -123,10 +124,10 @@ class Careful:
             case Ask.KILL:
                 seers = [speaker for speaker, claim in _claims(view) if claim.checked]
                 wanted = [player for player in seers if player in request.targets]
-                return _first_or_one_of(wanted, request.targets, random, avoid=view.pack)
+                return _first_or_one_of(wanted, request.targets, random, avoid=pack)
             case Ask.VOTE:
                 wanted = [player for player in reversed(accused) if player in request.targets]
-                return _first_or_one_of(wanted, request.targets, random, avoid=view.pack)
+                return _first_or_one_of(wanted, request.targets, random, avoid=pack)
             case _:
                 return Speech(NOTHING)
 
