@@ -54,6 +54,8 @@ MAX_TEXT = 1_000_000
 _TEXT = UnicodeText(MAX_TEXT)
 _CANCEL_ROUNDS = 10
 _CANCEL_AGAIN_S = 1.0
+"""How long a cancelled task may tidy up before it is cancelled once more."""
+_CANCEL_HUNG_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,13 +246,13 @@ class SteppedEpisode:
 
     def _failed(self, failure: Exception) -> Step:
         self.over = True
-        agents, left = self._agents(), {*self._models.left}
+        agents = self._agents()
         error = f"{type(failure).__name__}: {failure}"
         return (
             {},
             dict.fromkeys(agents, 0.0),
-            {agent: agent in left for agent in agents},
-            {agent: agent not in left for agent in agents},
+            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, True),
             {agent: Info(task=self.task.id, error=error) for agent in agents},
         )
 
@@ -316,7 +318,12 @@ def advance(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
     cancel(loop, [episode for episode in running if episode.ended])
 
 
-def cancel(loop: QuiescentLoop, episodes: Iterable[SteppedEpisode]) -> None:
+def cancel(
+    loop: QuiescentLoop,
+    episodes: Iterable[SteppedEpisode],
+    *,
+    again_s: float | None = None,
+) -> None:
     """End the tasks of the episodes; one with a task that will not end has that as its failure."""
     ending = [episode for episode in episodes if loop.unfinished_tasks(episode.root)]
     if not ending:
@@ -325,7 +332,7 @@ def cancel(loop: QuiescentLoop, episodes: Iterable[SteppedEpisode]) -> None:
     def unfinished() -> list[asyncio.Task[object]]:
         return [task for episode in ending for task in loop.unfinished_tasks(episode.root)]
 
-    if not loop.run_until_complete(_cancelled(unfinished)):
+    if not loop.run_until_complete(_cancelled(unfinished, again_s or _CANCEL_AGAIN_S)):
         for episode in ending:
             if loop.unfinished_tasks(episode.root):
                 episode.failure = _stubborn(loop.under_way(episode.root))
@@ -337,11 +344,13 @@ def cancel_all(loop: QuiescentLoop) -> None:
     Raises:
         WorkflowError: A task will not end.
     """
-    if loop.unfinished_tasks() and not loop.run_until_complete(_cancelled(loop.unfinished_tasks)):
+    if not loop.unfinished_tasks():
+        return
+    if not loop.run_until_complete(_cancelled(loop.unfinished_tasks, _CANCEL_AGAIN_S)):
         raise _stubborn(loop.under_way())
 
 
-async def _cancelled(unfinished: Callable[[], list[asyncio.Task[object]]]) -> bool:
+async def _cancelled(unfinished: Callable[[], list[asyncio.Task[object]]], again_s: float) -> bool:
     """Cancel tasks until all have ended; more than once, since AgentScope swallows the first."""
     for _ in range(_CANCEL_ROUNDS):
         tasks = [task for task in unfinished() if task is not asyncio.current_task()]
@@ -349,7 +358,7 @@ async def _cancelled(unfinished: Callable[[], list[asyncio.Task[object]]]) -> bo
             return True
         for task in tasks:
             task.cancel()
-        done, _pending = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)
+        done, _pending = await asyncio.wait(tasks, timeout=again_s)
         for task in done:
             if not task.cancelled():
                 task.exception()  # Asked for, so that asyncio does not log it: nobody wants it.
@@ -380,7 +389,8 @@ def _fail_hung(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
             f"{episode.task.id} did neither within deadline_s; raise it, or mend what its tasks "
             "wait on:\n" + "\n".join(loop.under_way(episode.root))
         )
-    cancel(loop, episodes)
+    # Whoever interrupted the loop counts it as blocked if all rounds take a second or more.
+    cancel(loop, episodes, again_s=_CANCEL_HUNG_AGAIN_S)
 
 
 def _observations(due: Mapping[str, OpenCall]) -> dict[str, Observation]:
