@@ -52,8 +52,31 @@ async def run_episode(
         UnusableInputError: The task's data or a setting is at fault, whoever found it.
     """
     models = EpisodeModels(responder, context_size=context_size, formatter=formatter)
+    return await run_episode_with(models, workflow, judge, task)
+
+
+async def run_episode_with(
+    models: EpisodeModels, workflow: Workflow, judge: Judge, task: Task
+) -> EpisodeOutcome:
+    """Do as :func:`run_episode` with models that the caller has made, and may look into.
+
+    Raises:
+        Exception: As :func:`run_episode` does.
+    """
     result = await run_workflow(workflow, task, models)
-    return EpisodeOutcome(result=result, score=await judge_result(judge, task, result))
+    score = await judge_result(judge, task, result)
+    return EpisodeOutcome(result=result, score=score_with_given(score, models))
+
+
+def score_with_given(score: Score, models: EpisodeModels) -> Score:
+    """Return the judge's score with the rewards that the workflow gave.
+
+    Raises:
+        JudgeError: The judge has no finite reward for an agent that was given one or left.
+    """
+    for agent in models.left:
+        score.reward(agent)
+    return score.with_given(models.given, calls=models.calls)
 
 
 async def run_workflow(workflow: Workflow, task: Task, models: EpisodeModels) -> WorkflowResult:

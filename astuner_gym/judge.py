@@ -5,13 +5,23 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Protocol, TypeAlias
 
 from astuner_gym.errors import JudgeError, UnusableInputError
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReward:
+    """A reward that a workflow gave while it ran."""
+
+    agent: str
+    amount: float
+    call: int
+    """Index among the agent's answered calls of the one that it counts for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +46,41 @@ class Score:
             JudgeError: Neither the agent nor ``*`` has a finite reward.
         """
         value = self.rewards.get(agent, self.rewards.get("*", math.nan))
-        if not _is_finite(value):
+        if not is_finite(value):
             raise JudgeError(
                 f"each agent needs a finite reward, got {value!r} for {agent!r} "
                 f"from rewards {dict(self.rewards)}; name the agent or add '*'"
             )
         return float(value)
+
+    def with_given(self, given: Sequence[GivenReward], *, calls: Mapping[str, int]) -> Score:
+        """Return this score with what the workflow itself gave added, each to its call.
+
+        Args:
+            given: What the workflow gave.
+            calls: Number of calls by agent.
+
+        Raises:
+            JudgeError: An agent was given a reward and has none here, or one is no finite number.
+        """
+        if not given:
+            return self
+        rewards = dict(self.rewards)
+        by_call: dict[str, Sequence[float]] = dict(self.call_rewards)
+        judged = self.rewards_by_call(calls=calls)
+        for agent in dict.fromkeys(gift.agent for gift in given):
+            made = calls.get(agent, 0)
+            earned = [*judged.get(agent, [0.0] * made)]
+            total = self.reward(agent)
+            for gift in given:
+                if gift.agent == agent:
+                    total += gift.amount
+                    if made:
+                        earned[gift.call] += gift.amount
+            rewards[agent] = total
+            if made:
+                by_call[agent] = earned
+        return replace(self, rewards=rewards, call_rewards=by_call)
 
     def rewards_by_call(self, *, calls: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
         """Return, for each agent in ``call_rewards`` that made calls, what fell with each of them.
@@ -59,7 +98,7 @@ class Score:
         for agent, earned in self.call_rewards.items():
             made = calls.get(agent, 0)
             # A user's judge may have put anything there, whatever the annotation says.
-            if not isinstance(earned, (list, tuple)) or not all(map(_is_finite, earned)):
+            if not isinstance(earned, (list, tuple)) or not all(map(is_finite, earned)):
                 raise JudgeError(
                     f"call_rewards must hold a list of finite numbers for each agent, got "
                     f"{earned!r} for {agent!r}; give a number for each of its calls"
@@ -74,7 +113,8 @@ class Score:
         return rewards
 
 
-def _is_finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
+    """Return whether the value is a number, and neither infinite nor NaN."""
     # A user's judge may have put anything there, whatever the annotation says.
     return isinstance(value, Real) and math.isfinite(value)
 

@@ -18,9 +18,14 @@ anything else                      under way: a timer, a thread, a connection, a
 A timeout around a call is no timer in this sense. While the loop stands still so does its clock,
 so no timeout runs out because whoever answers the calls takes long.
 
-Limits: agents must coordinate by asyncio's primitives, since a bare future may belong to a
-thread; and a background task that waits on a connection or a timer for as long as the episode
-lives keeps the loop from coming to rest.
+Several episodes may share a loop, each under a root task of its own; it is at rest when all of them
+are. What an episode's tasks are is told by the context in which they were made. A root that is not
+done at rest and whose tasks have no open call can never go on: it is deadlocked.
+
+Limits: agents must coordinate by asyncio's primitives, since a bare future may belong to a thread,
+and a thread that sets an event must be one that asyncio started. A background task that waits on a
+connection or a timer for as long as the episode lives keeps the loop from coming to rest. Episodes
+must not wait on each other.
 """
 
 from __future__ import annotations
@@ -29,12 +34,14 @@ import asyncio
 import selectors
 import sys
 from asyncio.tasks import _GatheringFuture  # type: ignore[attr-defined]  # no public name
-from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Generator, Iterator
+from contextvars import Context, ContextVar, copy_context
 from enum import IntEnum
+from itertools import count
 from types import FrameType, FunctionType, MethodType
 from typing import Any, TypeVar, TypeVarTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -51,22 +58,27 @@ class _State(IntEnum):
     """Something other than an answer will wake it."""
 
 
+_FAMILY: ContextVar[int] = ContextVar("family", default=0)
+"""Which root's work runs in this context; 0 if that of none."""
+
 _PRIMITIVES = frozenset({"asyncio.locks", "asyncio.queues", "asyncio.taskgroups"})
 _TIMEOUTS = frozenset({"_release_waiter", "_on_timeout", "_timeout"})
 """Callbacks of wait_for and wait, of asyncio.timeout and as_completed, of anyio's scopes."""
 
 
 class QuiescentLoop(asyncio.SelectorEventLoop):
-    """A private loop for one stepped environment; between runs it stands still, clock included."""
+    """A private loop for stepped episodes; between runs it stands still, clock included."""
 
     def __init__(self) -> None:
         """Make the loop; it must be run and closed in one thread."""
+        self._families = count(1)
         self._calls: set[asyncio.Future[Any]] = set()
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._open_calls: Counter[int] = Counter()
+        self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._primitives: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._outside: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._timers: WeakSet[asyncio.TimerHandle] = WeakSet()
-        self._root: asyncio.Task[Any] | None = None
+        self._roots: set[asyncio.Task[Any]] = set()
         self._interrupted = False
         self._stood_still_s = 0.0
         self._stopped_at: float | None = None
@@ -74,49 +86,93 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
         super().__init__(self._selector_seen)
         self._own_files = len(self._selector_seen.get_map())
 
+    def create_root(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None
+    ) -> asyncio.Task[T]:
+        """Make a task that is told, with all tasks made under it, from those of other roots."""
+        context = copy_context()
+        context.run(_FAMILY.set, next(self._families))
+        return context.run(self.create_task, coro, name=name)
+
     def open_call(self) -> asyncio.Future[Any]:
         """Return a future on which a task may wait for an answer from outside the loop."""
         call = super().create_future()
+        family = _FAMILY.get()
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._open_calls[family] += 1
+
+        def close(call: asyncio.Future[Any]) -> None:
+            self._calls.discard(call)
+            self._open_calls[family] -= 1
+
+        call.add_done_callback(close)
         return call
 
-    def run_to_rest(self, root: asyncio.Task[Any]) -> bool:
-        """Run until ``root`` is done or only answers to open calls can bring it further.
+    def run_to_rest(self, *roots: asyncio.Task[Any]) -> bool:
+        """Run until each root is done or only answers to open calls can bring it further.
 
-        The root itself is not asked what it waits on: it must be waiting for the other tasks.
+        A root whose tasks have open calls is not asked what it waits on itself: it must be waiting
+        for them.
 
         Returns:
             False if the run was interrupted before.
         """
-        if root.done():
+        self._roots = {root for root in roots if not root.done()}
+        if not self._roots:
             return True
         self._interrupted = False
-        self._root = root
-        root.add_done_callback(self._stop_for)
+        waited_for = tuple(self._roots)
+        for root in waited_for:
+            root.add_done_callback(self._root_is_done)
         try:
             self.run_forever()
         finally:
-            self._root = None
-            root.remove_done_callback(self._stop_for)
-        return root.done() or self._at_rest(root)
+            self._roots = set()
+            for root in waited_for:
+                root.remove_done_callback(self._root_is_done)
+        return self.at_rest(*waited_for)
+
+    def at_rest(self, *roots: asyncio.Task[Any]) -> bool:
+        """Return whether each root is done or only an answer can bring it further, or nothing."""
+        families = {self._tasks[root]: root for root in roots if not root.done()}
+        if not families:
+            return True
+        worst = _State.PARKED
+        for task, family in self._living(families):
+            worst = max(worst, self._state_in(task, family, root=families.get(family)))
+            if worst is _State.UNDER_WAY:
+                return False
+        return worst is _State.PARKED or not self._outside_is_active()
 
     def interrupt(self) -> None:
         """Make :meth:`run_to_rest` return when it next has to wait; for another thread to call."""
         self._interrupted = True
         self.call_soon_threadsafe(_wake)
 
-    def under_way(self) -> list[str]:
-        """Describe the tasks that keep the loop from coming to rest, each in one line."""
-        return sorted(
-            _describe(task)
-            for task in self._tasks
-            if not task.done() and _waiter(task) is not None and self._state(task) > _State.PARKED
+    def is_under_way(self, root: asyncio.Task[Any]) -> bool:
+        """Return whether a timer, a thread, a connection or a bare future will wake its tasks."""
+        family = self._tasks[root]
+        return any(
+            self._state_in(task, family, root=root) is _State.UNDER_WAY
+            for task in self.unfinished_tasks(root)
         )
 
-    def unfinished_tasks(self) -> list[asyncio.Task[Any]]:
-        """Return the tasks that are not done."""
-        return [task for task in self._tasks if not task.done()]
+    def under_way(self, root: asyncio.Task[Any] | None = None) -> list[str]:
+        """Describe the tasks, of one root or all, that are not parked at calls, a line each."""
+        return sorted(
+            _describe(task)
+            for task in self.unfinished_tasks(root)
+            if _waiter(task) is not None and self._state(task) > _State.PARKED
+        )
+
+    def unfinished_tasks(self, root: asyncio.Task[Any] | None = None) -> list[asyncio.Task[Any]]:
+        """Return the tasks that are not done, all or those of one root, in the order of making."""
+        family = None if root is None else self._tasks[root]
+        return [
+            task
+            for task, its_family in self._tasks.items()
+            if family in (None, its_family) and not task.done()
+        ]
 
     # What asyncio calls: each is a public method of the loop.
 
@@ -144,7 +200,7 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Task[T]:
         """Make a task and keep it in view."""
         task = super().create_task(coro, name=name, context=context)
-        self._tasks.add(task)
+        self._tasks[task] = _FAMILY.get()
         return task
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -168,24 +224,30 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
             self._timers.add(handle)
         return handle
 
-    def _stop_for(self, task: asyncio.Task[Any]) -> None:
-        self.stop()
+    def _root_is_done(self, root: asyncio.Task[Any]) -> None:
+        self._roots.discard(root)
+        if not self._roots:
+            self.stop()
 
     def _stop_at_rest(self) -> bool:
         """Stop the loop if it is at rest or interrupted; called when it is about to wait."""
-        if self._root is None or not (self._interrupted or self._at_rest(self._root)):
+        if not self._roots or not (self._interrupted or self.at_rest(*self._roots)):
             return False
         self.stop()
         return True
 
-    def _at_rest(self, root: asyncio.Task[Any]) -> bool:
-        if not self._calls:
-            return False
-        states = {self._state(task) for task in self._tasks if task is not root and not task.done()}
-        worst = max(states, default=_State.UNDER_WAY)
-        if worst is _State.UNCERTAIN:
-            return not self._outside_is_active()
-        return worst is _State.PARKED
+    def _living(self, families: Collection[int]) -> Iterator[tuple[asyncio.Task[Any], int]]:
+        # What belongs to no root may be anybody's, and counts for all.
+        for task, family in self._tasks.items():
+            if (family in families or not family) and not task.done():
+                yield task, family
+
+    def _state_in(
+        self, task: asyncio.Task[Any], family: int, *, root: asyncio.Task[Any] | None
+    ) -> _State:
+        if task is root and self._open_calls[family]:
+            return _State.PARKED
+        return self._state(task)
 
     def _state(self, task: asyncio.Task[Any]) -> _State:
         waiter = _waiter(task)

@@ -22,6 +22,18 @@ class Models(Protocol):
         """Return the model of ``agent``, rewarded and trained as one of ``role``."""
         ...
 
+    def reward(self, agent: str, amount: float) -> None:
+        """Give ``agent`` a reward that falls now, beside what the judge gives at the end.
+
+        It counts for the agent's latest call, or its first if it has made none yet. The judge must
+        give the agent a reward as well, be it 0.
+        """
+        ...
+
+    def leave(self, agent: str) -> None:
+        """Let ``agent`` leave the episode: it makes no further call. Its reward stays its own."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowResult:

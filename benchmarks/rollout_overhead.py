@@ -138,6 +138,12 @@ class BareModels:
         """The model."""
         return self.model
 
+    def reward(self, agent: str, amount: float) -> None:
+        """Not given here."""
+
+    def leave(self, agent: str) -> None:
+        """Nobody leaves here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:

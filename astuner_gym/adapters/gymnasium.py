@@ -9,7 +9,7 @@ import gymnasium
 
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatRole, Responder
 from astuner_gym.chat.parsers import ReplyParser
-from astuner_gym.env import Info, WorkflowEnv
+from astuner_gym.env import Info, Start, Step, WorkflowEnv
 from astuner_gym.environment import Environment
 from astuner_gym.errors import WorkflowError
 from astuner_gym.spaces import UnicodeText
@@ -58,7 +58,7 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
             parser=parser,
             deadline_s=deadline_s,
         )
-        self._call: ChatCall | None = None
+        self._view = SingleAgentView()
         limit = self._env.action_space("").max_length
         self.action_space = UnicodeText(limit)
         self.observation_space = UnicodeText(limit)
@@ -72,26 +72,54 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
             WorkflowError: The workflow failed, made no call, or has several agents acting at once.
         """
         super().reset(seed=seed)
-        self._call = None
-        _, infos = self._env.reset(seed=seed, options=options)
-        if not infos:
-            raise WorkflowError("a workflow must call its model to be stepped, and this one ended")
-        return self._observe(infos)
+        return self._view.start(self._env.reset(seed=seed, options=options))
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Answer the agent's call; see :meth:`WorkflowEnv.step`.
 
         Raises:
+            InvalidAction: The action is no text of the action space; another one may follow.
             ResetNeeded: No episode is under way.
             WorkflowError: The workflow failed, or has several agents acting at once.
             JudgeError: The judge failed.
         """
-        actions = dict.fromkeys(self._env.agents, action)
-        observations, rewards, terminations, truncations, infos = self._env.step(actions)
-        if observations:
-            observation, info = self._observe(infos)
-            return observation, 0.0, False, False, info
+        return self._view.step(self._env.step(dict.fromkeys(self._env.agents, action)))
+
+    def close(self) -> None:
+        """End the episode, its tasks and its thread."""
+        self._env.close()
+
+
+class SingleAgentView:
+    """What the one agent who acts sees of an episode."""
+
+    def __init__(self) -> None:
+        """See nothing yet."""
+        self._call: ChatCall | None = None
+
+    def start(self, start: Start) -> tuple[str, dict[str, Any]]:
+        """Return observation and info after a reset.
+
+        Raises:
+            WorkflowError: There was no call, or several agents act at once.
+        """
+        self._call = None
+        _, infos = start
+        if not infos:
+            raise WorkflowError("a workflow must call its model to be stepped, and this one ended")
+        return self._observe(infos)
+
+    def step(self, step: Step) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Return observation, reward, terminated, truncated and info after a step.
+
+        Raises:
+            WorkflowError: Several agents act at once.
+        """
+        observations, rewards, terminations, truncations, infos = step
         agent = self._call.agent if self._call is not None else ""
+        if observations:
+            observation, info = self._observe({name: infos[name] for name in observations})
+            return observation, rewards.get(agent, 0.0), False, False, info
         self._call = None
         return (
             "",
@@ -100,10 +128,6 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
             truncations[agent],
             dict(infos[agent]),
         )
-
-    def close(self) -> None:
-        """End the episode, its tasks and its thread."""
-        self._env.close()
 
     def _observe(self, infos: Mapping[str, Info]) -> tuple[str, dict[str, Any]]:
         if len(infos) > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentscope.credential import CredentialBase
@@ -16,6 +17,7 @@ from astuner_gym.chat.formatter import ExtendingFormatter
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, Responder
 from astuner_gym.chat.openai_format import message_from_openai
 from astuner_gym.errors import EpisodeClosedError, WorkflowError
+from astuner_gym.judge import GivenReward, is_finite
 from astuner_gym.task import JsonValue
 
 DEFAULT_CONTEXT_SIZE = 32768
@@ -136,7 +138,8 @@ class EpisodeModels:
 
     AgentScope retries failed calls, turns exceptions inside tools into text, and answers a
     cancelled call with an apology. So the episode itself remembers its first failure, and every
-    call after that, or after :meth:`close`, raises :class:`EpisodeClosedError`.
+    call after that, or after :meth:`close`, raises :class:`EpisodeClosedError`, as do rewards and
+    leaving.
     """
 
     def __init__(
@@ -151,7 +154,10 @@ class EpisodeModels:
         self._context_size = context_size
         self._formatter = formatter
         self._models: dict[str, AgentChatModel] = {}
-        self._calling: set[asyncio.Task[Any]] = set()
+        self._calling: dict[asyncio.Task[Any], str] = {}
+        self._answered: Counter[str] = Counter()
+        self._given: list[GivenReward] = []
+        self._left: list[str] = []
         self._failure: Exception | None = None
         self._closed = False
 
@@ -159,6 +165,21 @@ class EpisodeModels:
     def failure(self) -> Exception | None:
         """The first error that the responder raised; the workflow may never have seen it."""
         return self._failure
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """How many calls of each agent were answered; 0 of those that are not named."""
+        return self._answered
+
+    @property
+    def given(self) -> Sequence[GivenReward]:
+        """The rewards that the workflow has given so far, in their order."""
+        return self._given
+
+    @property
+    def left(self) -> Sequence[str]:
+        """The agents that have left so far, in their order."""
+        return self._left
 
     @property
     def roles(self) -> dict[str, str]:
@@ -188,6 +209,38 @@ class EpisodeModels:
             )
         return model
 
+    def reward(self, agent: str, amount: float) -> None:
+        """Give ``agent`` a reward that falls now; see :meth:`Models.reward`.
+
+        Raises:
+            WorkflowError: The amount is no finite number.
+            EpisodeClosedError: The episode has ended.
+        """
+        if not is_finite(amount):
+            raise self._broken(
+                f"a reward must be a finite number, got {amount!r} for {agent!r}; give none where "
+                "there is nothing to give"
+            )
+        self._refuse_after_end(f"a reward of {agent!r}")
+        call = max(0, self._answered[agent] - 1)
+        self._given.append(GivenReward(agent, float(amount), call=call))
+
+    def leave(self, agent: str) -> None:
+        """Let ``agent`` leave the episode; see :meth:`Models.leave`. To leave twice is no error.
+
+        Raises:
+            WorkflowError: A call of the agent is open.
+            EpisodeClosedError: The episode has ended.
+        """
+        if agent in self._calling.values():
+            raise self._broken(
+                f"an agent must not leave while it is asked, and a call of {agent!r} is open; "
+                "await its reply first"
+            )
+        self._refuse_after_end(f"that {agent!r} leaves")
+        if agent not in self._left:
+            self._left.append(agent)
+
     def close(self) -> None:
         """Cancel the calls that are not answered yet, and refuse every further one."""
         self._closed = True
@@ -199,22 +252,41 @@ class EpisodeModels:
 
         Raises:
             EpisodeClosedError: The episode was closed, or an earlier call failed.
+            WorkflowError: The agent has left.
         """
         if self._closed or self._failure is not None:
             # A workflow that retries for ever must not block the loop: let a cancellation in.
             await asyncio.sleep(0)
-            raise EpisodeClosedError(
-                f"no call can follow the end of its episode, got call {call.index} of "
-                f"{call.agent!r}; let the error end the workflow"
-            ) from self._failure
+            self._refuse_after_end(f"call {call.index} of {call.agent!r}")
+        if call.agent in self._left:
+            raise self._broken(
+                f"an agent that has left makes no further call, got call {call.index} of "
+                f"{call.agent!r}; ask it before models.leave, or let it stay"
+            )
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
-        self._calling.add(task)
+        self._calling[task] = call.agent
         try:
-            return await self._responder.respond(call)
+            reply = await self._responder.respond(call)
         except Exception as error:  # whatever a responder raises ends the episode, unchanged
             if self._failure is None:
                 self._failure = error
             raise
         finally:
-            self._calling.discard(task)
+            del self._calling[task]
+        self._answered[call.agent] += 1
+        return reply
+
+    def _broken(self, rule: str) -> WorkflowError:
+        # Kept as the episode's failure, since AgentScope may hide it from the workflow.
+        error = WorkflowError(rule)
+        if self._failure is None:
+            self._failure = error
+        return error
+
+    def _refuse_after_end(self, what: str) -> None:
+        if self._closed or self._failure is not None:
+            raise EpisodeClosedError(
+                f"nothing can follow the end of its episode, got {what}; let the error end the "
+                "workflow"
+            ) from self._failure

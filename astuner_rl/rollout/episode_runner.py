@@ -6,8 +6,9 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
+from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
-from astuner_gym.episode import judge_result, run_episode
+from astuner_gym.episode import judge_result, run_episode_with, score_with_given
 from astuner_gym.errors import JudgeError, WorkflowError
 from astuner_gym.judge import Score
 from astuner_gym.task import Task
@@ -87,16 +88,17 @@ class EpisodeRunner:
     async def _judged(
         self, task: Task, responder: TrackedResponder
     ) -> tuple[WorkflowResult, Score]:
+        workflow, judge = self.environment.workflow, self.environment.judge
+        models = EpisodeModels(responder)
         try:
-            outcome = await run_episode(
-                self.environment.workflow, self.environment.judge, task, responder
-            )
+            outcome = await run_episode_with(models, workflow, judge, task)
         except (CallBudgetError, ContextOverflowError) as error:
             if isinstance(error, ContextOverflowError) and not responder.records:
                 raise  # not even the first prompt fits: there is nothing to judge or to learn from
             # The episode used up its budget of calls or of context: it is judged as it stands.
             result = WorkflowResult(output=None, truncated=True)
-            return result, await judge_result(self.environment.judge, task, result)
+            score = await judge_result(judge, task, result)
+            return result, score_with_given(score, models)
         return outcome.result, outcome.score
 
     @staticmethod

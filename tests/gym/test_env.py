@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 from agentscope.agent import Agent, InjectionConfig
@@ -15,6 +16,7 @@ from agentscope.tool import FunctionTool, ToolChunk, Toolkit
 from gymnasium.error import InvalidAction, ResetNeeded
 
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
+from astuner_gym.chat.parsers import ReplyParser
 from astuner_gym.env import Action, WorkflowEnv
 from astuner_gym.environment import Environment
 from astuner_gym.errors import JudgeError, SettingError, WorkflowError
@@ -42,6 +44,7 @@ def make(
     judge: Judge | None = None,
     controlled: Sequence[str] | None = None,
     opponent: Counting | None = None,
+    parser: ReplyParser | None = None,
     deadline_s: float = 20.0,
 ) -> WorkflowEnv:
     tasks = RecordTasks("t", [{"question": f"question {i}"} for i in range(10)])
@@ -51,7 +54,13 @@ def make(
         judge=judge or FunctionJudge(lambda task, result: 1.0),
         train_tasks=tasks,
     )
-    return WorkflowEnv(environment, controlled=controlled, opponent=opponent, deadline_s=deadline_s)
+    return WorkflowEnv(
+        environment,
+        controlled=controlled,
+        opponent=opponent,
+        parser=parser,
+        deadline_s=deadline_s,
+    )
 
 
 async def say(models: Models, agent: str, text: str) -> str:
@@ -215,13 +224,95 @@ def test_an_opponent_needs_agents_to_oppose() -> None:
         make(answer, controlled=("Ann",))
 
 
-@pytest.mark.parametrize("actions", [{}, {"critic": "x"}, {"solver": "x", "critic": "x"}])
-def test_actions_are_of_the_agents_who_must_act(actions: dict[str, str]) -> None:
-    with make(answer) as env:
+LONE_SURROGATE = "\ud800"
+
+
+def tool_call(*, name: str = "add", arguments: str = "{}") -> ChatReply:
+    return ChatReply(text="", tool_calls=(ToolCall(name, arguments),))
+
+
+@pytest.mark.parametrize(
+    ("actions", "rule"),
+    [
+        ({}, r"the agents are \['solver'\], got actions of \[\]"),
+        ({"critic": "x"}, r"the agents are \['solver'\], got actions of \['critic'\]"),
+        ({"solver": "x", "critic": "x"}, r"got actions of \['critic', 'solver'\]"),
+        ({"solver": "x", 3: "x"}, r"got actions of \['solver', 3\]"),
+        ("solver", "must be a mapping from agent to action, got str"),
+        (None, "must be a mapping from agent to action, got NoneType"),
+        ({"solver": None}, "must be text or a ChatReply, got NoneType for 'solver'"),
+        ({"solver": b"x"}, "must be text or a ChatReply, got bytes for 'solver'"),
+        ({"solver": ["x"]}, "must be text or a ChatReply, got list for 'solver'"),
+        ({"solver": ChatReply(text=3)}, "text must be str, got int for 'solver'"),  # type: ignore[arg-type]
+        ({"solver": "x" * 1_000_001}, "may have 1000000 characters, got 1000001 for 'solver'"),
+        ({"solver": ChatReply(text="", thinking="x" * 1_000_001)}, "got 1000001 for 'solver'"),
+        ({"solver": tool_call(arguments="x" * 1_000_001)}, "got 1000001 for 'solver'"),
+        ({"solver": LONE_SURROGATE}, "'solver' holds a lone surrogate"),
+        ({"solver": tool_call(name=LONE_SURROGATE)}, "'solver' holds a lone surrogate"),
+        (
+            {"solver": ChatReply(text="", tool_calls=("add",))},  # type: ignore[arg-type]
+            "must be ToolCall, got str for 'solver'",
+        ),
+    ],
+)
+def test_a_wrong_action_is_refused_and_may_be_corrected(actions: Any, rule: str) -> None:
+    judge = FunctionJudge(lambda task, result: result.output == "42")
+    with make(answer, judge=judge) as env:
         env.reset()
-        with pytest.raises(InvalidAction, match=r"the agents are \['solver'\]"):
+        with pytest.raises(InvalidAction, match=rule):
             env.step(actions)
-        assert env.step({"solver": "x"})[2] == {"solver": True}
+        assert env.step({"solver": "42"})[1] == {"solver": 1.0}
+
+
+def test_a_parser_that_raises_leaves_the_episode_as_it_is() -> None:
+    class Picky:
+        def parse(self, text: str) -> ChatReply:
+            return ChatReply(text=str(int(text)))
+
+    judge = FunctionJudge(lambda task, result: result.output == "42")
+    with make(answer, judge=judge, parser=Picky()) as env:
+        env.reset()
+        with pytest.raises(ValueError, match="invalid literal"):
+            env.step({"solver": "forty-two"})
+        assert env.step({"solver": "42"})[1] == {"solver": 1.0}
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "x" * 1_000_000, "何でも", "שלום \u202e", "\0", "👩\u200d🚀", "\ufffe"]
+)
+def test_any_other_text_reaches_the_workflow_as_it_is(text: str) -> None:
+    judge = FunctionJudge(lambda task, result: result.output == text)
+    with make(answer, judge=judge) as env:
+        env.reset()
+        assert env.step({"solver": text})[1] == {"solver": 1.0}
+
+
+def test_a_workflow_that_waits_for_nothing_is_told_at_once() -> None:
+    async def deadlock(task: Task, models: Models) -> WorkflowResult:
+        await say(models, "solver", "Hi.")
+        await asyncio.Event().wait()
+        return WorkflowResult(output=None)
+
+    told = pytest.raises(
+        WorkflowError, match=r"(?s)waits for what nothing will bring.*test_env\.py"
+    )
+    with make(deadlock) as env:
+        env.reset()
+        with told:
+            env.step({"solver": "x"})
+        with pytest.raises(ResetNeeded):
+            env.step({"solver": "x"})
+        assert list(env.reset()[0]) == ["solver"]
+
+
+def test_a_workflow_that_returns_no_result_fails_the_step() -> None:
+    async def forget(task: Task, models: Models) -> WorkflowResult:
+        return await say(models, "solver", "Hi.")  # type: ignore[return-value]
+
+    with make(forget) as env:
+        env.reset()
+        with pytest.raises(WorkflowError, match="must return a WorkflowResult, got 'x'"):
+            env.step({"solver": "x"})
 
 
 def test_a_step_needs_an_episode() -> None:

@@ -282,3 +282,73 @@ def test_a_loop_that_never_rests_says_what_it_waits_on(loop: QuiescentLoop) -> N
     assert not loop.run_to_rest(task)
     (reason,) = [line for line in loop.under_way() if line.startswith("heartbeat")]
     assert "test_quiescence.py" in reason
+
+
+def test_several_roots_rest_when_each_waits_for_an_answer(loop: QuiescentLoop) -> None:
+    calls = Calls(loop)
+
+    async def first() -> None:
+        await calls.call("first")
+
+    async def second() -> None:
+        await sleep()
+        await calls.call("second")
+
+    async def short() -> None:
+        await sleep()
+
+    roots = [loop.create_root(program()) for program in (first, second, short)]
+    assert loop.run_to_rest(*roots)
+    assert calls.names() == ["first", "second"]
+    assert [root.done() for root in roots] == [False, False, True]
+    calls.answer()
+    assert loop.run_to_rest(*roots)
+    assert all(root.done() for root in roots)
+
+
+def test_a_root_that_nothing_will_wake_is_at_rest_without_a_call(loop: QuiescentLoop) -> None:
+    async def deadlocked() -> None:
+        await asyncio.gather(asyncio.Event().wait())
+
+    root, calls = loop.create_root(deadlocked()), Calls(loop)
+    assert loop.run_to_rest(root)
+    other = loop.create_root(calls.call("other"))
+    assert loop.run_to_rest(root, other)
+    assert calls.names() == ["other"]
+    (line,) = loop.under_way(root)
+    assert "locks.py" in line
+    for task in loop.unfinished_tasks(root):
+        task.cancel()
+    calls.answer()
+    assert loop.run_to_rest(root, other)
+
+
+def test_tasks_belong_to_the_root_under_which_they_were_made(loop: QuiescentLoop) -> None:
+    async def gathering(calls: Calls, name: str) -> None:
+        await asyncio.gather(
+            asyncio.create_task(calls.call(name), name=name),
+            asyncio.get_running_loop().create_task(calls.call(f"late {name}"), name=name),
+        )
+
+    calls = Calls(loop)
+    roots = {name: loop.create_root(gathering(calls, name), name=name) for name in ("a", "b")}
+    assert loop.run_to_rest(*roots.values())
+    for name, root in roots.items():
+        assert [task.get_name() for task in loop.unfinished_tasks(root)] == [name] * 3
+    calls.answer()
+    assert loop.run_to_rest(*roots.values())
+
+
+def test_what_another_root_leaves_under_way_is_not_waited_for(loop: QuiescentLoop) -> None:
+    async def beats() -> None:
+        while True:
+            await asyncio.sleep(60)
+
+    calls = Calls(loop)
+    heartbeat, root = loop.create_root(beats()), loop.create_root(calls.call("a"))
+    assert loop.run_to_rest(root)
+    assert loop.is_under_way(heartbeat)
+    assert not loop.is_under_way(root)
+    assert not loop.at_rest(root, heartbeat)
+    calls.answer()
+    assert loop.run_to_rest(root)
