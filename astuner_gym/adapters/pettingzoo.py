@@ -29,7 +29,7 @@ class _TextSpaces:
 
 
 class ParallelWorkflowEnv(ParallelEnv[str, TextObservation, Action]):
-    """Every agent that has not left is in all dicts of each step.
+    """Every agent is in all dicts of each step, and all end with the episode.
 
     Those who need not act read ``""``, have no ``call`` in their info, and their actions are
     ignored. An observation is what the agent has to read since its own last turn.
@@ -143,10 +143,10 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
         self._take(step)
 
     def step(self, action: Action | None) -> None:
-        """Act for ``agent_selection``; None is the one action of an agent that has left.
+        """Act for ``agent_selection``; None is the one action of an agent at its end.
 
         Raises:
-            InvalidAction: An agent that has not left gets None.
+            InvalidAction: An agent gets None before its end.
             ResetNeeded: No episode is under way.
             WorkflowError: The workflow failed, or an agent is not among those named.
             JudgeError: The judge failed.
@@ -159,7 +159,7 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
             return
         if action is None:
             raise InvalidAction(
-                f"each agent that has not left needs a reply, got None for {agent!r}; give it text"
+                f"each agent needs a reply before its end, got None for {agent!r}; give it text"
             )
         self._cumulative_rewards[agent] = 0.0
         self._clear_rewards()

@@ -14,7 +14,7 @@ from astuner_gym.errors import SettingError, WorkflowError
 
 @dataclass(frozen=True, slots=True)
 class TextStep:
-    """What a step came to, for each agent that had not left before it."""
+    """What a step came to, for each agent of the episode."""
 
     observations: dict[str, str] = field(default_factory=dict)
     """What the agent has to read since its own last turn (:func:`new_text`); ``""`` for those who
@@ -27,10 +27,11 @@ class TextStep:
 
 
 class TextTurns:
-    """Keeps, beside a :class:`WorkflowEnv`, who is still in the episode and what each has read.
+    """Keeps, beside a :class:`WorkflowEnv`, whose turn it is and what each agent has read.
 
-    All agents that may act are in it from the beginning. One who never acts waits until the end,
-    and ends as the episode does, with a reward of 0.
+    All agents that may act are in an episode from its beginning to its end. One who never acts
+    waits all the time, and one who leaves waits from then on: what the judge gives it at the end
+    would be lost with libraries that forget an agent once it is terminated.
     """
 
     def __init__(self, env: WorkflowEnv, *, agents: Sequence[str] | None = None) -> None:
@@ -51,7 +52,7 @@ class TextTurns:
                 f"beforehand, got {self.possible_agents}; give agents=[…] or set Environment.agents"
             )
         self.agents: list[str] = []
-        """Those who have not left, in the order of ``possible_agents``."""
+        """``possible_agents`` in an episode, nobody outside."""
         self.due: list[str] = []
         """Those of them who must act now, in the same order."""
         self._read: dict[str, ChatCall] = {}
@@ -84,11 +85,8 @@ class TextTurns:
         due = {agent: actions[agent] for agent in self.due if agent in actions}
         _, rewards, terminations, truncations, infos = self.env.step(due)
         step = self._step(rewards, terminations, truncations, infos)
-        self.agents = [
-            agent
-            for agent in self.agents
-            if not (step.terminations[agent] or step.truncations[agent])
-        ]
+        if not self.due:
+            self.agents = []
         return step
 
     def _step(
@@ -113,8 +111,8 @@ class TextTurns:
             info = infos.get(agent, Info())
             step.observations[agent] = self._new(info["call"]) if agent in waiting else ""
             step.rewards[agent] = float(rewards.get(agent, 0.0))
-            step.terminations[agent] = bool(terminations.get(agent, over and not cut))
-            step.truncations[agent] = bool(truncations.get(agent, cut))
+            step.terminations[agent] = over and terminations.get(agent, not cut)
+            step.truncations[agent] = over and truncations.get(agent, cut)
             step.infos[agent] = dict(info)
         return step
 
