@@ -18,16 +18,6 @@ TextObservation: TypeAlias = dict[str, str]
 own ``observation``."""
 
 
-class _TextSpaces:
-    """The spaces of all agents, each made once."""
-
-    def __init__(self, turns: TextTurns) -> None:
-        length = turns.env.action_space("").max_length
-        agents = turns.possible_agents
-        self.observations = {agent: Dict({"text": UnicodeText(length)}) for agent in agents}
-        self.actions = {agent: UnicodeText(length) for agent in agents}
-
-
 class ParallelWorkflowEnv(ParallelEnv[str, TextObservation, Action]):
     """Every agent is in all dicts of each step, and all end with the episode.
 
@@ -48,17 +38,18 @@ class ParallelWorkflowEnv(ParallelEnv[str, TextObservation, Action]):
             SettingError: There are no agents, or one is named twice.
         """
         self._turns = TextTurns(env, agents=agents)
-        self._spaces = _TextSpaces(self._turns)
+        self._observation_spaces = _dicts(self._turns.text_spaces())
+        self._action_spaces = self._turns.text_spaces()
         self.possible_agents = list(self._turns.possible_agents)
         self.agents: list[str] = []
 
     def observation_space(self, agent: str) -> Dict:
         """Return the agent's space of observations, the same object each time."""
-        return self._spaces.observations[agent]
+        return self._observation_spaces[agent]
 
     def action_space(self, agent: str) -> UnicodeText:
         """Return the agent's space of actions, the same object each time."""
-        return self._spaces.actions[agent]
+        return self._action_spaces[agent]
 
     def reset(
         self, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -114,7 +105,8 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
         """
         super().__init__()
         self._turns = TextTurns(env, agents=agents)
-        self._spaces = _TextSpaces(self._turns)
+        self._observation_spaces = _dicts(self._turns.text_spaces())
+        self._action_spaces = self._turns.text_spaces()
         self.possible_agents = list(self._turns.possible_agents)
         self.agents: list[str] = []
         self.agent_selection = ""
@@ -123,11 +115,11 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
 
     def observation_space(self, agent: str) -> Dict:
         """Return the agent's space of observations, the same object each time."""
-        return self._spaces.observations[agent]
+        return self._observation_spaces[agent]
 
     def action_space(self, agent: str) -> UnicodeText:
         """Return the agent's space of actions, the same object each time."""
-        return self._spaces.actions[agent]
+        return self._action_spaces[agent]
 
     def observe(self, agent: str) -> TextObservation:
         """Return what the agent has to read now."""
@@ -183,6 +175,10 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
         self.terminations, self.truncations = step.terminations, step.truncations
         if self._turns.due:
             self.agent_selection = self._turns.due[0]
+
+
+def _dicts(texts: Mapping[str, UnicodeText]) -> dict[str, Dict]:
+    return {agent: Dict({"text": text}) for agent, text in texts.items()}
 
 
 def _in_dicts(step: TextStep) -> dict[str, TextObservation]:

@@ -10,6 +10,7 @@ from astuner_gym.adapters.gymnasium import new_text
 from astuner_gym.chat.messages import ChatCall
 from astuner_gym.env import Action, Info, WorkflowEnv
 from astuner_gym.errors import SettingError, WorkflowError
+from astuner_gym.spaces import UnicodeText
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ class TextTurns:
         self.due: list[str] = []
         """Those of them who must act now, in the same order."""
         self._read: dict[str, ChatCall] = {}
+
+    def text_spaces(self) -> dict[str, UnicodeText]:
+        """Return new spaces of text, one for each agent, as long as actions may be."""
+        length = self.env.action_space("").max_length
+        return {agent: UnicodeText(length) for agent in self.possible_agents}
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
