@@ -163,6 +163,7 @@ class WerewolvesConfig:
                     self.rules, _DEMONSTRATION_SEED + DEMONSTRATED_GAMES, DEMONSTRATED_GAMES
                 ),
             ),
+            agents=self.rules.players,
         )
 
     def _tables(self, players: dict[Side, str]) -> tuple[TaskSource, TaskSource]:
