@@ -5,8 +5,8 @@ the side that learns wins. The parts, with the project's default settings:
 
 - *wolves*: ``env=werewolves algo=grpo``, two wolves against a scripted village that believes its
   seer (``seer_following``).
-- *village*: ``env.trainable=[villager,seer,witch] env.wolves=uniform``, a village of five, which
-  shares its weights, against wolves who play at random.
+- *village*: ``env.trainable=[villager,seer,witch] env.wolves=silent``, a village of five, which
+  shares its weights, against wolves who choose at random and never talk.
 - *control*: *wolves* with rewards permuted within groups.
 - *ppo*: *wolves* with ``algo=ppo``; no bar depends on it.
 - *sft*: the warm start, which imitates players who choose at random, continued for as long as
@@ -21,7 +21,7 @@ from benchmarks.learning import PERMUTED, Benchmark, Part, Results, gains, main,
 from benchmarks.report import Bar
 
 AS_WOLVES = ("env=werewolves", "env.baselines=[]")
-AS_VILLAGE = (*AS_WOLVES, "env.trainable=[villager,seer,witch]", "env.wolves=uniform")
+AS_VILLAGE = (*AS_WOLVES, "env.trainable=[villager,seer,witch]", "env.wolves=silent")
 WOLVES = Part(name="wolves", base="base-wolves", environment=AS_WOLVES, algorithm=("algo=grpo",))
 VILLAGE = Part(
     name="village", base="base-village", environment=AS_VILLAGE, algorithm=("algo=grpo",)

@@ -62,6 +62,16 @@ def speeches(view: View) -> tuple[str, ...]:
     )
 
 
+class Silent:
+    """Chooses uniformly and never says anything, which gives it away among those who talk."""
+
+    def decide(self, request: Request, view: View, random: Random) -> Answer:
+        """Return a legal answer."""
+        if request.ask.is_speech:
+            return Speech(NOTHING)
+        return Uniform().decide(request, view, random)
+
+
 class SeerFollowing:
     """A village that believes its seer; as a werewolf it plays uniformly.
 
@@ -223,6 +233,7 @@ def _first_or_one_of(
 
 PLAYERS: Mapping[str, type[Player]] = {
     "uniform": Uniform,
+    "silent": Silent,
     "seer_following": SeerFollowing,
     "careful": Careful,
 }
