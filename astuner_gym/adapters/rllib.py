@@ -56,6 +56,13 @@ class StructuredEnv(Protocol):
     def close(self) -> None: ...
 
 
+def _box(observations: spaces.Dict, name: str) -> spaces.Box:
+    box = observations[name]
+    if not isinstance(box, spaces.Box):
+        raise TypeError(f"arrays of an observation must be in boxes, got {box} for {name!r}")
+    return box
+
+
 class RLlibMaskedEnv(MultiAgentEnv):
     """Puts the arrays of an observation into one vector, each value divided by its bound.
 
@@ -71,9 +78,8 @@ class RLlibMaskedEnv(MultiAgentEnv):
         seen = env.observation_space(self.possible_agents[0])
         mask = seen[MASK]
         self._names = [name for name in seen if name != MASK]
-        bounds = [
-            np.maximum(np.abs(seen[name].low), np.abs(seen[name].high)) for name in self._names
-        ]
+        boxes = [_box(seen, name) for name in self._names]
+        bounds = [np.maximum(np.abs(box.low), np.abs(box.high)) for box in boxes]
         self._bounds = np.concatenate([np.ravel(bound) for bound in bounds]).astype(np.float32)
         observations = spaces.Dict(
             {
