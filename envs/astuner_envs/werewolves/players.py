@@ -105,7 +105,7 @@ class SeerFollowing:
 class Careful:
     """Wolves who stay together, as a village the same as ``SeerFollowing``.
 
-    They kill whoever has claimed to be the seer, never vote for each other, and the first of them
+    They kill whoever else has claimed to be the seer, never kill or vote for each other, and the first of them
     by seat claims to be the seer: it says of a villager to be a werewolf, and the others agree.
     """
 
@@ -133,7 +133,7 @@ class Careful:
                 )
             case Ask.KILL:
                 seers = [speaker for speaker, claim in _claims(view) if claim.checked]
-                wanted = [player for player in seers if player in request.targets]
+                wanted = [who for who in seers if who in request.targets and who not in pack]
                 return _first_or_one_of(wanted, request.targets, random, avoid=pack)
             case Ask.VOTE:
                 wanted = [player for player in reversed(accused) if player in request.targets]

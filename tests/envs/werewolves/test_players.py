@@ -200,7 +200,7 @@ class TestCareful:
         assert choices(Careful(), kill, view) == {"Cleo"}
 
     def test_wolves_spare_their_own_even_where_the_rules_do_not(self) -> None:
-        view = knows("Ada", Role.WEREWOLF, says("Ben", "I suspect Cleo."), pack=self.pack)
+        view = knows("Ada", Role.WEREWOLF, says("Ben", "I checked Cleo: werewolf."), pack=self.pack)
         kill = Request("Ada", Ask.KILL, EVERYBODY)
         assert choices(Careful(), kill, view) == {*EVERYBODY} - {*self.pack}
 
