@@ -105,8 +105,9 @@ class SeerFollowing:
 class Careful:
     """Wolves who stay together, as a village the same as ``SeerFollowing``.
 
-    They kill whoever else has claimed to be the seer, never kill or vote for each other, and the first of them
-    by seat claims to be the seer: it says of a villager to be a werewolf, and the others agree.
+    They kill whoever else has claimed to be the seer, and never choose or vote for each other. The
+    first of them by seat claims to be the seer: it says of a villager to be a werewolf, and the
+    others agree.
     """
 
     def decide(self, request: Request, view: View, random: Random) -> Answer:
