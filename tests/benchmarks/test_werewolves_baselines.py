@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from astuner_envs.werewolves.rules import SEVEN_PLAYERS
 from benchmarks import werewolves_baselines
 from benchmarks.werewolves_baselines import (
+    AS_SET,
     CLOSED_FORM,
     PAIRS,
     PRESETS,
@@ -74,6 +76,20 @@ def test_every_rule_is_played_by_every_pair_with_each_preset() -> None:
         assert len(played) == (1 + len(other_rules(rules))) * len(PAIRS)
         assert all(changed != rules for changed in other_rules(rules).values())
     assert {row.games for row in rows if row.rule == CLOSED_FORM} == {20_000}
+
+
+def test_the_environments_readme_has_the_kept_figures() -> None:
+    root = Path(__file__).parents[2]
+    readme = (root / "envs/astuner_envs/werewolves/README.md").read_text()
+    kept = json.loads((root / "benchmarks/results/werewolves_baselines.json").read_text())
+    cells = {pair: [f"| `{pair[0]}` | `{pair[1]}` "] for pair in PAIRS}
+    for row in kept["figures"]["rows"]:
+        if row["rule"] == AS_SET:
+            share = {name: f"{100 * value:.1f}" for name, value in row["wolves_win"].items()}
+            cell = f"| {share['mean']} % ({share['low']} – {share['high']}) "
+            cells[row["village"], row["wolves"]].append(cell)
+    for line in cells.values():
+        assert "".join(line) + "|" in readme
 
 
 def test_the_last_line_holds_every_bar(
