@@ -157,21 +157,21 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
             for task in self.unfinished_tasks(root)
         )
 
-    def under_way(self, root: asyncio.Task[Any] | None = None) -> list[str]:
-        """Describe the tasks, of one root or all, that are not parked at calls, a line each."""
+    def under_way(self, *roots: asyncio.Task[Any]) -> list[str]:
+        """Describe the tasks, of the roots or all, that are not parked at calls, a line each."""
         return sorted(
             _describe(task)
-            for task in self.unfinished_tasks(root)
+            for task in self.unfinished_tasks(*roots)
             if _waiter(task) is not None and self._state(task) > _State.PARKED
         )
 
-    def unfinished_tasks(self, root: asyncio.Task[Any] | None = None) -> list[asyncio.Task[Any]]:
-        """Return the tasks that are not done, all or those of one root, in the order of making."""
-        family = None if root is None else self._tasks[root]
+    def unfinished_tasks(self, *roots: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+        """Return the tasks that are not done, of the roots or all, in the order of making."""
+        families = {self._tasks[root] for root in roots}
         return [
             task
-            for task, its_family in self._tasks.items()
-            if family in (None, its_family) and not task.done()
+            for task, family in self._tasks.items()
+            if (not families or family in families) and not task.done()
         ]
 
     # What asyncio calls: each is a public method of the loop.

@@ -304,7 +304,7 @@ def advance(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
     those fail that were not at rest. What an ended episode leaves behind is cancelled.
     """
     running = [episode for episode in episodes if not episode.ended]
-    if not loop.run_to_rest(*(episode.root for episode in running)):
+    if not _run_to_rest(loop, [episode.root for episode in running]):
         _fail_hung(loop, [episode for episode in running if loop.is_under_way(episode.root)])
         _fail_hung(loop, [episode for episode in running if not loop.at_rest(episode.root)])
     for episode in running:
@@ -318,6 +318,15 @@ def advance(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
     cancel(loop, [episode for episode in running if episode.ended])
 
 
+def _run_to_rest(loop: QuiescentLoop, roots: Sequence[asyncio.Task[EpisodeOutcome]]) -> bool:
+    while True:
+        try:
+            return loop.run_to_rest(*roots)
+        except SystemExit:
+            # asyncio stops the loop for it; but one workflow's exit must not end the others.
+            continue
+
+
 def cancel(
     loop: QuiescentLoop,
     episodes: Iterable[SteppedEpisode],
@@ -325,15 +334,18 @@ def cancel(
     again_s: float | None = None,
 ) -> None:
     """End the tasks of the episodes; one with a task that will not end has that as its failure."""
-    ending = [episode for episode in episodes if loop.unfinished_tasks(episode.root)]
+    ending = {episode.root: episode for episode in episodes}
     if not ending:
         return
 
     def unfinished() -> list[asyncio.Task[object]]:
-        return [task for episode in ending for task in loop.unfinished_tasks(episode.root)]
+        return loop.unfinished_tasks(*ending)
+
+    if not unfinished():
+        return
 
     if not loop.run_until_complete(_cancelled(unfinished, again_s or _CANCEL_AGAIN_S)):
-        for episode in ending:
+        for episode in ending.values():
             if loop.unfinished_tasks(episode.root):
                 episode.failure = _stubborn(loop.under_way(episode.root))
 
@@ -377,6 +389,8 @@ def _failure(root: asyncio.Task[EpisodeOutcome]) -> Exception | None:
     if root.cancelled():
         return WorkflowError("an episode must not be cancelled from inside; let its tasks run")
     error = root.exception()
+    if isinstance(error, SystemExit):
+        return WorkflowError(f"a workflow must return a result and not exit, got {error!r}")
     if error is not None and not isinstance(error, Exception):
         raise error
     return error

@@ -22,7 +22,7 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
     An action is the text of a reply, tool calls in the parser's format included. An observation is
     what the agent has to read since its last turn (:func:`new_text`), and ``""`` at the end;
     ``info["call"]`` holds the whole call with its tools, ``info["success"]`` and
-    ``info["metrics"]`` come at the end.
+    ``info["metrics"]`` come at the end. A step's reward is that of the agent who acted in it.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]

@@ -66,6 +66,7 @@ class GymnasiumVectorEnv(VectorEnv[Texts, Sequence[str], NDArray[Any]]):
             SettingError: One of ``agent`` and ``opponent`` is given without the other, or
                 ``num_envs`` is below 1.
         """
+        self.closed = True  # Deleting what could not be made must not close it.
         self._env = VectorWorkflowEnv(
             environment,
             num_envs,
@@ -86,6 +87,7 @@ class GymnasiumVectorEnv(VectorEnv[Texts, Sequence[str], NDArray[Any]]):
         self._views = [SingleAgentView() for _ in range(num_envs)]
         self._texts = [""] * num_envs
         self._ended = np.zeros(num_envs, dtype=np.bool_)
+        self.closed = False
 
     def reset(
         self,

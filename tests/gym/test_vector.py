@@ -208,6 +208,10 @@ async def raise_an_error(task: Task, models: Models) -> WorkflowResult:
     raise ValueError("bad luck")
 
 
+async def exit_the_program(task: Task, models: Models) -> WorkflowResult:
+    sys.exit("no luck")
+
+
 async def return_no_result(task: Task, models: Models) -> WorkflowResult:
     return "42"  # type: ignore[return-value]
 
@@ -261,6 +265,7 @@ def started(env: VectorWorkflowEnv) -> None:
     ("fault", "deadline_s", "reason"),
     [
         (raise_an_error, 20.0, r"workflow raised on task t-1: ValueError\('bad luck'\)"),
+        (exit_the_program, 20.0, r"must return a result and not exit, got SystemExit\('no luck'\)"),
         (return_no_result, 20.0, "must return a WorkflowResult, got '42'"),
         (wait_on_an_event, 20.0, r"t-1 waits for what nothing will bring.*test_vector\.py"),
         (wait_on_each_other, 20.0, "t-1 waits for what nothing will bring"),
