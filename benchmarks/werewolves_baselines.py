@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -65,7 +66,7 @@ def other_rules(preset: Rules) -> dict[str, Rules]:
 
 
 def without_powers(preset: Rules) -> Rules:
-    """Return a game of as many players and wolves, in which all others are villagers who mute."""
+    """Return a game of as many players and wolves, in which all others are silent villagers."""
     return Rules(
         werewolves=preset.werewolves,
         villagers=len(preset.players) - preset.werewolves,
@@ -201,6 +202,9 @@ def main() -> None:
     began = time.perf_counter()
     results = play_all(rows, processes=processes)
     minutes = (time.perf_counter() - began) / 60
+    # Of the processes that played: tells work from waiting where the machine is shared.
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = used.ru_utime + used.ru_stime
 
     print(
         f"{'':11}{'rule':26}{'village':>15}{'wolves':>9}{'games':>7}"
@@ -234,12 +238,13 @@ def main() -> None:
             errors[row.preset] = abs(share.mean - exact)
         table.append(line)
     games = sum(row.games for row in rows)
-    print(f"{games} games in {minutes * 60:.0f} s, {processes} processes")
+    print(f"{games} games in {minutes * 60:.0f} s, {processes} processes, {cpu_s:.0f} s of CPU")
     report(
         "werewolves_baselines",
         figures={
             "games": games,
             "processes": processes,
+            "cpu_s": cpu_s,
             "illegal": sum(wins.illegal for wins in results),
             "rows": table,
         },
