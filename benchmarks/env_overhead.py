@@ -13,8 +13,8 @@ Both read the script's text with the same parser. Each is measured with many gam
 other games on before it answers, as whatever has to ask a model does: otherwise game after game
 would be played to its end, and there would be none of the memory of many to walk through.
 
-``cpu_ratio`` is stepped / bare, of medians over repeats that are measured in turns, and the worse of
-the two. Games must have the same turns and rewards in every way.
+``cpu_ratio`` is stepped / bare, of medians over repeats that are measured in turns, and the worse
+of the two. Games must have the same turns and rewards in every way.
 
 ``rss_gb`` is the peak memory, in 10⁹ bytes, of a fresh process that plays 256 games at once.
 """
