@@ -36,6 +36,9 @@ class Environment:
     """Held-out tasks by set name; the first set is what ``eval/accuracy`` reports."""
     demonstrations: DemonstrationSets | None = None
     """Conversations to imitate before training by reward; None if there are none."""
+    agents: tuple[str, ...] = ()
+    """Every agent that may act in some episode, for libraries that must know beforehand; empty if
+    that is not known."""
 
 
 class EnvironmentConfig(Protocol):

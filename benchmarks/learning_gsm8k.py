@@ -1,558 +1,65 @@
 """Whether reinforcement learning teaches the tiny model to solve ``env=gsm8k``.
 
-Every part is an ordinary run of the command line with the project's default settings, in a process
-of its own on two cores:
+How it is measured: ``benchmarks.learning``. The parts, with the project's default settings:
 
 - *grpo* and *ppo*: ``python -m astuner_rl.train env=gsm8k algo=… seed=…``
-- *control*: that of *grpo* with rewards permuted within groups (``benchmarks.permuted_rewards``).
-- *sft*: the warm start, continued by supervised learning for as long as *grpo* of that seed sampled
-  and learned. How many steps that is, a short run before it tells.
+- *control*: that of *grpo* with rewards permuted within groups.
+- *sft*: the warm start, continued by supervised learning for as long as *grpo*.
 
-First and last policy are measured on the same 512 tasks of each held-out set, at temperature 1 and
-greedily, by the project's evaluator with the same draws, so that their difference is paired by
-task; its 95 % interval is a bootstrap over tasks. ``heldout`` has the templates of the training
-problems with other numbers and names, ``unseen`` has templates that training has not.
-
-A part that is done is kept in the work folder and taken from there by the next call, if commit and
-settings are the same (a commit with changes on top is never the same) or ``--reuse`` is given.
+``heldout`` has the templates of the training problems with other numbers and names, ``unseen`` has
+templates that training has not.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import logging
 import math
-import os
-import shutil
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import islice
-from pathlib import Path
 
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from benchmarks.learning import HEADLINE, PERMUTED, Benchmark, Part, Results, gains, main, trained
+from benchmarks.report import Bar
 
-from astuner_envs.gsm8k import Gsm8kConfig
-from astuner_rl.assembly import build_environment, open_policy
-from astuner_rl.backbones.config import EvalConfig
-from astuner_rl.backbones.held_out import HeldOutEvaluator
-from astuner_rl.composition import compose_experiment
-from astuner_rl.config import ExperimentConfig
-from astuner_rl.evaluate import of_trained_run
-from astuner_rl.learning.tiny.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
-from astuner_rl.rollout.episode_runner import EpisodeRunner
-from astuner_rl.tracing.intervals import Interval, bootstrap_interval
-from astuner_rl.tracing.metrics import MetricsLine, read_metrics
-from astuner_rl.types import Episode, EpisodeStatus
-from benchmarks.report import Bar, commit, report
-
-TRAIN = "astuner_rl.train"
-MODULES = {"grpo": TRAIN, "control": "benchmarks.permuted_rewards", "ppo": TRAIN, "sft": TRAIN}
-"""What runs each part, in the order of the parts."""
-ALGORITHMS = {"grpo": "grpo", "control": "grpo", "ppo": "ppo", "sft": "sft"}
-BASE = "base"
-"""Name of the result that holds the first policy's scores."""
-SEEDS = (0, 1, 2)
-CORES = 2
-TASKS = 512
-DECODINGS = {"T=1": 1.0, "greedy": 0.0}
-"""Temperature by name."""
-HEADLINE = "heldout T=1"
-SFT_EXAMPLES = 30_000
-"""Demonstrations of *sft*: twice as many as the warm start imitates, so that it does not repeat."""
-TIMED_STEPS, TIMED_EXAMPLES = 40, 2_000
-"""Of the short run that tells how long a step of *sft* takes."""
-POLL_S = 0.2
+ENVIRONMENT = ("env=gsm8k",)
+GRPO = Part(name="grpo", base="base", environment=ENVIRONMENT, algorithm=("algo=grpo",))
+CONTROL = Part(
+    name="control",
+    base="base",
+    environment=ENVIRONMENT,
+    algorithm=("algo=grpo",),
+    module=PERMUTED,
+)
+PPO = Part(name="ppo", base="base", environment=ENVIRONMENT, algorithm=("algo=ppo",))
+SFT = Part(
+    name="sft",
+    base="base",
+    environment=ENVIRONMENT,
+    algorithm=("algo=sft",),
+    as_long_as="grpo",
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How large the benchmark is."""
-
-    tasks: int
-    """Held-out tasks of each set."""
-    settings: tuple[str, ...]
-    """Settings of every run, besides environment, algorithm and seed."""
-    sft_examples: int
-    """Demonstrations of *sft*."""
-    sft_steps: int | None
-    """Steps of *sft*; None to find out how many take as long as *grpo*."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What is kept of a finished part, or of the first policy."""
-
-    part: str
-    seed: int
-    commit: str
-    command: tuple[str, ...]
-    """Settings of the run, all but its folder."""
-    tasks: int
-    solved: dict[str, str]
-    """By set and decoding, ``heldout T=1``: a 1 for each task that was solved, else a 0."""
-    minutes: float = 0.0
-    """Wall-clock of the whole command, its own evaluations included."""
-    train_s: float = 0.0
-    """Wall-clock of sampling and learning alone."""
-    peak_rss_gb: float = 0.0
-    """GB of 1e9 bytes."""
-    steps: int = 0
-    load_average: list[float] = field(default_factory=list)
-    """Of the machine, when the run began and when it ended."""
-
-    def accuracy(self, name: str) -> float:
-        """Share of the tasks that was solved."""
-        return statistics.fmean(_outcomes(self.solved[name]))
-
-
-def gain(before: Result, after: Result, name: str) -> Interval:
-    """By how much accuracy rose, with the paired bootstrap interval over tasks.
-
-    ``heldout T=1`` of 0110 before and 1110 after is a gain of 0.25: one task of four was learned.
-    """
-    return bootstrap_interval(
-        [
-            new - old
-            for old, new in zip(
-                _outcomes(before.solved[name]), _outcomes(after.solved[name]), strict=True
-            )
-        ],
-        seed=0,
-    )
-
-
-def _outcomes(solved: str) -> list[float]:
-    return [float(outcome) for outcome in solved]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """Finished results in the work folder."""
-
-    folder: Path
-    commit: str
-    reuse: bool
-    """Whether a result of another commit will do."""
-
-    def find(self, part: str, *, seed: int, command: Sequence[str], tasks: int) -> Result | None:
-        """Return what was kept of a part with these settings."""
-        path = self._path(part, seed)
-        if not path.exists():
-            return None
-        kept = json.loads(path.read_text("utf-8"))
-        result = Result(**{**kept, "command": tuple(kept["command"])})
-        same_settings = result.command == tuple(command) and result.tasks == tasks
-        same_commit = result.commit == self.commit and not self.commit.endswith("-dirty")
-        return result if same_settings and (same_commit or self.reuse) else None
-
-    def keep(self, result: Result) -> Result:
-        """Keep a result and return it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(result.part, result.seed)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(result)) + "\n", "utf-8")
-        partial.rename(path)
-        return result
-
-    def _path(self, part: str, seed: int) -> Path:
-        return self.folder / f"{part}-s{seed}.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A command that was run to its end."""
-
-    seconds: float
-    peak_rss_gb: float
-
-
-def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
-    """Run a module in a process of its own; what it prints goes to ``log``.
-
-    Raises:
-        RuntimeError: It failed.
-    """
-    # A user's own shell limits no threads; torch takes as many as there are cores.
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    started = time.perf_counter()
-    peak = 0.0
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *settings],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            while process.poll() is None:
-                peak = max(peak, _peak_rss_gb(process.pid))
-                time.sleep(POLL_S)
-        finally:
-            process.kill()
-    if process.returncode != 0:
-        ending = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-15:])
-        raise RuntimeError(
-            f"{module} {' '.join(settings)} must end with status 0, got {process.returncode}; "
-            f"mend what {log} ends with:\n{ending}"
-        )
-    return Finished(seconds=time.perf_counter() - started, peak_rss_gb=peak)
-
-
-def _peak_rss_gb(pid: int) -> float:
-    """Most memory that a process has had so far; 0 where the system does not tell."""
-    # Not getrusage: a child's figure begins with what its parent had when it was forked.
-    try:
-        status = Path(f"/proc/{pid}/status").read_text("utf-8")
-    except OSError:
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e9
-    return 0.0
-
-
-def solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, str]:
-    """Play the first tasks of every held-out set, greedily and at temperature 1.
-
-    Raises:
-        RuntimeError: An episode failed, so that the tasks would not be the same for all policies.
-    """
-    return asyncio.run(_solved_tasks(config, tasks=tasks))
-
-
-async def _solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, str]:
-    environment = build_environment(config)
-    opened = open_policy(config, environment)
-    solved = {}
-    try:
-        runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
-        for decoding, temperature in DECODINGS.items():
-            evaluator = HeldOutEvaluator(
-                runner=runner,
-                config=EvalConfig(tasks=tasks, samples=1, temperature=temperature),
-                seed=config.seed,
-            )
-            # The step is a part of every draw's name; one step for all pairs the draws.
-            for name, evaluation in (await evaluator.run(step=0)).items():
-                solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
-    finally:
-        await opened.close()
-    return solved
-
-
-def _successes(episodes: Sequence[Episode]) -> str:
-    for episode in episodes:
-        if episode.status is EpisodeStatus.FAILED:
-            raise RuntimeError(f"{episode.task_id}: no episode may fail, got {episode.reason}")
-    return "".join(str(int(episode.success)) for episode in episodes)
-
-
-def first_policy(seed: int, *, plan: Plan, store: Store) -> Result:
-    """The scores of the policy that every run starts from; the tiny model is built if need be."""
-    command = ("env=gsm8k", f"seed={seed}", *plan.settings)
-    found = store.find(BASE, seed=seed, command=command, tasks=plan.tasks)
-    if found is not None:
-        return found
-    print(f"base, seed {seed}: measuring", flush=True)
-    return store.keep(
-        Result(
-            part=BASE,
-            seed=seed,
-            commit=store.commit,
-            command=command,
-            tasks=plan.tasks,
-            solved=solved_tasks(compose_experiment(command), tasks=plan.tasks),
-        )
-    )
-
-
-def trained_policy(
-    part: str, seed: int, command: Sequence[str], *, tasks: int, store: Store
-) -> Result:
-    """Train as the settings say and measure the last policy, unless that was done before."""
-    found = store.find(part, seed=seed, command=command, tasks=tasks)
-    if found is not None:
-        print(f"{part}, seed {seed}: kept from {found.commit}")
-        return found
-    print(f"{part}, seed {seed}: training", flush=True)
-    folder = fresh_folder(store.folder / f"{part}-s{seed}")
-    load_before = os.getloadavg()[0]
-    run = folder / "run"
-    finished = run_command(MODULES[part], [*command, f"run.dir={run}"], log=folder / "output.txt")
-    load_after = os.getloadavg()[0]
-    lines = read_metrics(run / "metrics.jsonl")
-    print(f"{part}, seed {seed}: measuring", flush=True)
-    return store.keep(
-        Result(
-            part=part,
-            seed=seed,
-            commit=store.commit,
-            command=tuple(command),
-            tasks=tasks,
-            solved=solved_tasks(
-                of_trained_run(compose_experiment([f"run.resume={run}"])), tasks=tasks
-            ),
-            minutes=finished.seconds / 60,
-            train_s=training_seconds(lines),
-            peak_rss_gb=finished.peak_rss_gb,
-            steps=lines[-1].step,
-            load_average=[load_before, load_after],
-        )
-    )
-
-
-def command_of(part: str, seed: int, *, plan: Plan) -> list[str]:
-    """Settings of a part that is trained by reward."""
-    return ["env=gsm8k", f"algo={ALGORITHMS[part]}", f"seed={seed}", *plan.settings]
-
-
-def sft_command(seed: int, *, steps: int, examples: int, plan: Plan) -> list[str]:
-    """Settings of *sft*; it measures nothing on its way, where others do every few steps."""
-    return [
-        *command_of("sft", seed, plan=plan),
-        f"algo.examples={examples}",
-        f"train.steps={steps}",
-        f"checkpoint.every={steps}",
-        "eval.every=0",
-    ]
-
-
-def sft_policy(seed: int, *, seconds: float, plan: Plan, store: Store) -> Result:
-    """Continue the warm start by supervised learning for about so many seconds."""
-    steps = plan.sft_steps or _steps_in(seconds, seed=seed, plan=plan, store=store)
-    command = sft_command(seed, steps=steps, examples=plan.sft_examples, plan=plan)
-    return trained_policy("sft", seed, command, tasks=plan.tasks, store=store)
-
-
-def _steps_in(seconds: float, *, seed: int, plan: Plan, store: Store) -> int:
-    """How many steps of *sft* take so many seconds, by those of a short run, which is kept."""
-    kept = store.folder / f"sft-s{seed}-timing.json"
-    if kept.exists():
-        timing = json.loads(kept.read_text("utf-8"))
-        if timing["seconds"] == seconds:
-            return int(timing["steps"])
-    print(f"sft, seed {seed}: timing its steps", flush=True)
-    folder = fresh_folder(store.folder / f"sft-s{seed}-timing")
-    run = folder / "run"
-    command = sft_command(seed, steps=TIMED_STEPS, examples=TIMED_EXAMPLES, plan=plan)
-    run_command(
-        MODULES["sft"], [*command, "eval.tasks=1", f"run.dir={run}"], log=folder / "output.txt"
-    )
-    lines = read_metrics(run / "metrics.jsonl")[1:]
-    steps = max(1, round(seconds * len(lines) / training_seconds(lines)))
-    kept.write_text(json.dumps({"seconds": seconds, "steps": steps}) + "\n", "utf-8")
-    return steps
-
-
-def training_seconds(lines: Sequence[MetricsLine]) -> float:
-    """Wall-clock of sampling and learning, without evaluations and checkpoints."""
-    return sum(line.values.get("time/step_s") or 0.0 for line in lines)
-
-
-def fresh_folder(folder: Path) -> Path:
-    """Make a folder, without what an unfinished call left in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def measure(
-    parts: Sequence[str], seeds: Sequence[int], *, plan: Plan, store: Store
-) -> dict[tuple[str, int], Result]:
-    """Results by part and seed; those that are kept already are not made again."""
-    results = {}
-    for seed in seeds:
-        results[BASE, seed] = first_policy(seed, plan=plan, store=store)
-    for part in [name for name in MODULES if name in parts]:
-        for seed in seeds:
-            if part == "sft":
-                as_long = results.get(("grpo", seed)) or trained_policy(
-                    "grpo", seed, command_of("grpo", seed, plan=plan), tasks=plan.tasks, store=store
-                )
-                result = sft_policy(seed, seconds=as_long.train_s, plan=plan, store=store)
-            else:
-                command = command_of(part, seed, plan=plan)
-                result = trained_policy(part, seed, command, tasks=plan.tasks, store=store)
-            results[part, seed] = result
-            print_result(results[BASE, seed], result)
-    return results
-
-
-def print_result(before: Result, after: Result) -> None:
-    """Print what a run came to."""
-    load = " to ".join(f"{value:.1f}" for value in after.load_average)
-    print(
-        f"\n{after.part}, seed {after.seed}: {after.steps} steps, {after.minutes:.1f} min "
-        f"({after.train_s / 60:.1f} of sampling and learning), "
-        f"{after.peak_rss_gb:.2f} GB, load {load}"
-    )
-    print(f"  {'set, decoding':16}{'before':>8}{'after':>8}{'gain':>8}   95 % interval")
-    for name in after.solved:
-        interval = gain(before, after, name)
-        print(
-            f"  {name:16}{before.accuracy(name):8.3f}{after.accuracy(name):8.3f}"
-            f"{interval.mean:+8.3f}   {interval.low:+.3f} to {interval.high:+.3f}"
-        )
-
-
-def figures(results: Mapping[tuple[str, int], Result]) -> dict[str, object]:
-    """Everything measured, by part, seed, set and decoding."""
-    return {
-        f"{part}-s{seed}": {
-            "commit": after.commit,
-            "steps": after.steps,
-            "minutes": after.minutes,
-            "sampling_and_learning_s": after.train_s,
-            "peak_rss_gb": after.peak_rss_gb,
-            "load_average": after.load_average,
-            "tasks": after.tasks,
-            "scores": {
-                name: {
-                    "before": results[BASE, seed].accuracy(name),
-                    "after": after.accuracy(name),
-                    "gain": asdict(gain(results[BASE, seed], after, name)),
-                }
-                for name in after.solved
-            },
-        }
-        for (part, seed), after in results.items()
-        if part != BASE
-    }
-
-
-def bars(results: Mapping[tuple[str, int], Result]) -> dict[str, Bar]:
+def bars(results: Results) -> dict[str, Bar]:
     """The goals, each over its worst seed; NaN, which meets none, for a part that was not run."""
-
-    def of(part: str, value: Callable[[Result, Result], float]) -> list[float]:
-        return [
-            value(results[BASE, seed], after)
-            for (name, seed), after in results.items()
-            if name == part
-        ]
-
-    def headline_gain(before: Result, after: Result) -> float:
-        return gain(before, after, HEADLINE).mean
-
-    trained = [after for (part, _), after in results.items() if part in ("grpo", "ppo")]
+    runs = trained(results, GRPO, PPO)
+    final = [after.accuracy(HEADLINE) for after in trained(results, GRPO)]
+    control = map(abs, gains(results, CONTROL))
+    unseen = gains(results, GRPO, measured="unseen T=1")
     return {
-        "gain_min_over_seeds": Bar(min(of("grpo", headline_gain), default=math.nan), ">=", 0.25),
-        "final_min_over_seeds": Bar(
-            min(of("grpo", lambda _, after: after.accuracy(HEADLINE)), default=math.nan), ">=", 0.75
-        ),
-        "control_change_max": Bar(
-            max(map(abs, of("control", headline_gain)), default=math.nan), "<=", 0.05
-        ),
-        "train_minutes_max": Bar(
-            max((after.minutes for after in trained), default=math.nan), "<=", 10.0
-        ),
-        "peak_rss_gb": Bar(
-            max((after.peak_rss_gb for after in trained), default=math.nan), "<=", 3.0
-        ),
-        "ppo_gain_min": Bar(min(of("ppo", headline_gain), default=math.nan), ">=", 0.15),
-        "unseen_template_gain_min": Bar(
-            min(
-                of("grpo", lambda before, after: gain(before, after, "unseen T=1").mean),
-                default=math.nan,
-            ),
-            ">=",
-            0.0,
-        ),
+        "gain_min_over_seeds": Bar(min(gains(results, GRPO), default=math.nan), ">=", 0.25),
+        "final_min_over_seeds": Bar(min(final, default=math.nan), ">=", 0.75),
+        "control_change_max": Bar(max(control, default=math.nan), "<=", 0.05),
+        "train_minutes_max": Bar(max((run.minutes for run in runs), default=math.nan), "<=", 10.0),
+        "peak_rss_gb": Bar(max((run.peak_rss_gb for run in runs), default=math.nan), "<=", 3.0),
+        "ppo_gain_min": Bar(min(gains(results, PPO), default=math.nan), ">=", 0.15),
+        "unseen_template_gain_min": Bar(min(unseen, default=math.nan), ">=", 0.0),
     }
 
 
-def save_random_model(folder: Path) -> None:
-    """Write a model of random weights, which learns nothing in the few steps of ``--quick``."""
-    demonstrations = Gsm8kConfig().build().demonstrations
-    assert demonstrations is not None
-    tokenizer = train_tokenizer(
-        list(islice(demonstrations.train, 8)), vocab_size=SMALLEST_VOCABULARY + 50
-    )
-    architecture = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(architecture)  # type: ignore[no-untyped-call]
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def quick_plan(folder: Path) -> Plan:
-    """A plan that only shows that every part runs."""
-    model = folder / "random-model"
-    save_random_model(model)
-    return Plan(
-        tasks=4,
-        settings=(
-            "model=hf",
-            f"model.path={model}",
-            "sampler.context_length=384",
-            "rollout.max_tokens=8",
-            "train.groups=2",
-            "train.group_size=2",
-            "train.steps=2",
-            "eval.tasks=2",
-        ),
-        sft_examples=50,
-        sft_steps=2,
-    )
-
-
-def main() -> None:
-    """Measure what is asked for and not kept yet, and report."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a small version, no measurement")
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--part", nargs="+", choices=[*MODULES, "all"], default=["all"])
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/learning_gsm8k"))
-    parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
-    parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
-    options = parser.parse_intermixed_args()
-    # AgentScope warns of every episode that reaches its limit of replies.
-    logging.getLogger("as").setLevel(logging.ERROR)
-    if sys.platform == "linux":
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    work = options.work.absolute()
-    parts = list(MODULES) if "all" in options.part else options.part
-    if options.quick:
-        work = fresh_folder(work / "quick")
-        plan, seeds = quick_plan(work), options.seeds[:1]
-        print("--quick: a model of random weights and two steps; this is no measurement")
-    else:
-        plan = Plan(
-            tasks=TASKS,
-            settings=tuple(options.settings),
-            sft_examples=SFT_EXAMPLES,
-            sft_steps=None,
-        )
-        seeds = options.seeds
-    store = Store(folder=work, commit=commit(), reuse=options.reuse)
-    results = measure(parts, seeds, plan=plan, store=store)
-    enough = "grpo" in parts and set(SEEDS) <= set(seeds)
-    report(
-        "learning_gsm8k",
-        figures=figures(results),
-        bars=bars(results),
-        keep=enough and not options.quick and not options.settings,
-    )
-
+BENCHMARK = Benchmark(
+    name="learning_gsm8k",
+    about="Whether reinforcement learning teaches the tiny model to solve env=gsm8k.",
+    parts=(GRPO, CONTROL, PPO, SFT),
+    bars=bars,
+    sft_examples=30_000,
+)
 
 if __name__ == "__main__":
-    main()
+    main(BENCHMARK)

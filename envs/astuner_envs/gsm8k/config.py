@@ -9,7 +9,7 @@ from astuner_envs.gsm8k.expert import ExpertConversations
 from astuner_envs.gsm8k.judge import Gsm8kJudge
 from astuner_envs.gsm8k.problems import Problems, Split
 from astuner_envs.gsm8k.tasks import ProblemTasks
-from astuner_envs.gsm8k.workflow import Gsm8kWorkflow
+from astuner_envs.gsm8k.workflow import AGENT, Gsm8kWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
 from astuner_gym.task import HubTasks, JsonlTasks, TaskSource, hold_out
@@ -78,6 +78,7 @@ class Gsm8kConfig:
             train_tasks=train,
             eval_tasks=held_out,
             demonstrations=self._demonstrations(),
+            agents=(AGENT,),
         )
 
     def _demonstrations(self) -> DemonstrationSets:

@@ -16,9 +16,6 @@ from astuner_gym.errors import SettingError
 from astuner_gym.task import JsonlTasks, TaskSource, hold_out
 
 PRESETS = {7: SEVEN_PLAYERS, 9: NINE_PLAYERS}
-AUTO = "auto"
-DEFAULT_SCRIPTS = {Side.WOLVES: "careful", Side.VILLAGE: "seer_following"}
-"""Who plays a side that does not learn."""
 TRAIN_SIZE = 100_000
 HELD_OUT_SIZE = 2_000
 DEMONSTRATED_GAMES = 600
@@ -50,16 +47,15 @@ class WerewolvesConfig:
     name: str = "werewolves"
     tasks: WerewolvesTasksConfig = field(default_factory=WerewolvesTasksConfig)
     trainable: list[str] | None = field(default_factory=lambda: [Role.WEREWOLF.value])
-    """Roles that learn; null for all."""
+    """Roles that learn, played by models; null for all."""
     players: int = 7
     """7 (2 werewolves, 3 villagers, seer, witch) or 9 (3, 3, seer, witch, hunter)."""
-    wolves: str = AUTO
-    """Who plays the werewolves: ``model``, the name of a scripted player, or ``auto``, which is
-    ``model`` if one of their roles learns."""
-    village: str = AUTO
-    """The same for the village."""
+    wolves: str = "careful"
+    """Who plays werewolves that do not learn: the name of a scripted player, or ``model``."""
+    village: str = "seer_following"
+    """Who plays the roles of the village that do not learn."""
     baselines: list[str] = field(default_factory=lambda: ["uniform"])
-    """Scripted players against whom a side is evaluated besides, if the other side has no model."""
+    """Scripted players that take the place of a side without models in further evaluations."""
     tie: str = Tie.RANDOM.value
     """A tied vote lynches one of those tied (``random``), nobody (``none``), or is voted on again
     (``revote``)."""
@@ -86,12 +82,10 @@ class WerewolvesConfig:
     def __post_init__(self) -> None:
         if self.players not in PRESETS:
             raise SettingError(f"env.players must be one of {[*PRESETS]}, got {self.players}")
-        known = [AUTO, MODEL, *PLAYERS]
+        known = [MODEL, *PLAYERS]
         for side in Side:
-            if self._setting(side) not in known:
-                raise SettingError(
-                    f"env.{side} must be one of {known}, got {self._setting(side)!r}"
-                )
+            if self._script(side) not in known:
+                raise SettingError(f"env.{side} must be one of {known}, got {self._script(side)!r}")
         for name in self.baselines:
             if name not in PLAYERS:
                 raise SettingError(f"env.baselines must be among {[*PLAYERS]}, got {name!r}")
@@ -108,18 +102,6 @@ class WerewolvesConfig:
                     f"env.trainable must be among {sorted({*roles})} with {self.players} players, "
                     f"got {role!r}"
                 )
-        for side in Side:
-            if self._learns(side) and self._player(side) != MODEL:
-                raise SettingError(
-                    f"a side that learns must be played by a model, got env.{side}="
-                    f"{self._setting(side)} with env.trainable={self.trainable}; "
-                    f"set env.{side}={MODEL} or train other roles"
-                )
-        if MODEL not in (self._player(side) for side in Side):
-            raise SettingError(
-                f"a side must be played by a model, got none with env.trainable={self.trainable}; "
-                f"set env.wolves={MODEL}, say"
-            )
 
     @property
     def rules(self) -> Rules:
@@ -149,7 +131,7 @@ class WerewolvesConfig:
 
     def build(self) -> Environment:
         """Build the environment; see :class:`astuner_gym.environment.EnvironmentConfig`."""
-        players = {side: self._player(side) for side in Side}
+        players = self._players()
         train, held_out = self._tables(players)
         return Environment(
             name=self.name,
@@ -163,42 +145,38 @@ class WerewolvesConfig:
                     self.rules, _DEMONSTRATION_SEED + DEMONSTRATED_GAMES, DEMONSTRATED_GAMES
                 ),
             ),
+            agents=self.rules.players,
         )
 
-    def _tables(self, players: dict[Side, str]) -> tuple[TaskSource, TaskSource]:
+    def _tables(self, players: dict[str, str]) -> tuple[TaskSource, TaskSource]:
         if self.tasks.path is not None:
             games = SeatedTables(JsonlTasks(Path(self.tasks.path), required=()), players)
             return hold_out(games)
-        first = self.tasks.seed * TRAIN_SIZE
-        return (
-            Tables("game", first, TRAIN_SIZE, players),
-            Tables(
-                "heldout", _HELD_OUT_SEED + self.tasks.seed * HELD_OUT_SIZE, HELD_OUT_SIZE, players
-            ),
-        )
+        train = Tables("game", self.tasks.seed * TRAIN_SIZE, TRAIN_SIZE, players)
+        return train, self._held_out("heldout", players)
 
-    def _against_baselines(self, players: dict[Side, str]) -> dict[str, TaskSource]:
-        scripted = [side for side in Side if players[side] != MODEL]
+    def _against_baselines(self, players: dict[str, str]) -> dict[str, TaskSource]:
+        scripted = [side.value for side in Side if not self._has_models(side, players)]
         return {
-            f"vs_{name}": Tables(
-                f"vs_{name}",
-                _HELD_OUT_SEED + self.tasks.seed * HELD_OUT_SIZE,
-                HELD_OUT_SIZE,
-                {**players, side: name},
-            )
+            f"vs_{name}": self._held_out(f"vs_{name}", {**players, side: name})
             for side in scripted
             for name in self.baselines
             if name != players[side]
         }
 
-    def _setting(self, side: Side) -> str:
+    def _held_out(self, name: str, players: dict[str, str]) -> TaskSource:
+        return Tables(
+            name, _HELD_OUT_SEED + self.tasks.seed * HELD_OUT_SIZE, HELD_OUT_SIZE, players
+        )
+
+    def _players(self) -> dict[str, str]:
+        """Return who plays each side, and the roles of it that learn and are played by models."""
+        learning = self.rules.roles if self.trainable is None else self.trainable
+        scripts = {side.value: self._script(side) for side in Side}
+        return {**scripts, **{str(role): MODEL for role in sorted({*learning})}}
+
+    def _has_models(self, side: Side, players: dict[str, str]) -> bool:
+        return MODEL in (players[side], *(players.get(role) for role in side.roles))
+
+    def _script(self, side: Side) -> str:
         return self.wolves if side is Side.WOLVES else self.village
-
-    def _learns(self, side: Side) -> bool:
-        return self.trainable is None or any(role in self.trainable for role in side.roles)
-
-    def _player(self, side: Side) -> str:
-        setting = self._setting(side)
-        if setting != AUTO:
-            return setting
-        return MODEL if self._learns(side) else DEFAULT_SCRIPTS[side]

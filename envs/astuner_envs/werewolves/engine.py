@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from random import Random
 from typing import TypeAlias
 
@@ -57,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Words, of which the others hear the first line's worth: see ``Rules.speech_chars``."""
+    """Words. The others hear them on one line, cut to ``Rules.speech_chars``."""
 
     text: str
 
@@ -143,7 +144,8 @@ class View:
     @property
     def pack(self) -> tuple[str, ...]:
         """The werewolves, dead or alive, if the player is one of them; otherwise nobody."""
-        return tuple(event.player for event in self.events if event.kind is EventKind.PACK)
+        before = takewhile(lambda event: event.round == 0, self.events)
+        return tuple(event.player for event in before if event.kind is EventKind.PACK)
 
     def _first(self, kind: EventKind) -> Event:
         return next(event for event in self.events if event.kind is kind)
@@ -160,6 +162,8 @@ class Game:
         self.rules = rules
         self.seed = seed
         self.events: list[Event] = []
+        """All that has happened, in order."""
+        self._seen: dict[str, list[Event]] = {player: [] for player in rules.players}
         self.requests: tuple[Request, ...] = ()
         """What is asked now, by seat; empty once the game is over."""
         self.winner: Side | None = None
@@ -198,9 +202,7 @@ class Game:
         return View(
             player=player,
             rules=self.rules,
-            events=tuple(
-                event for event in self.events if event.seen_by is None or player in event.seen_by
-            ),
+            events=tuple(self._seen[player]),
             alive=self.alive,
         )
 
@@ -342,8 +344,9 @@ class Game:
                 for player in self._alive
                 if player != witch and (healed or not told or player != victim)
             )
-            answers = yield [Request(witch, Ask.POISON, targets, may_pass=True)]
-            poisoned = _target(answers[witch])
+            if targets:
+                answers = yield [Request(witch, Ask.POISON, targets, may_pass=True)]
+                poisoned = _target(answers[witch])
         if poisoned is not None:
             self._poison = False
             self._tell(EventKind.POISONED, witch, target=poisoned, seen_by=[witch])
@@ -367,9 +370,9 @@ class Game:
         tied = _most_named(votes.values(), order=candidates)
         if len(tied) <= 1:
             return tied[0] if tied else None
-        if self.rules.tie is Tie.RANDOM:
+        if self.rules.tie == Tie.RANDOM:
             return self._draw("vote", tied)
-        if self.rules.tie is Tie.NONE or again:
+        if self.rules.tie == Tie.NONE or again:
             return None
         self._tell(EventKind.TIED, text=" ".join(tied))
         return (yield from self._vote(tied, again=True))
@@ -421,7 +424,10 @@ class Game:
         seen_by: Sequence[str] | None = None,
     ) -> None:
         saw = None if seen_by is None else tuple(seen_by)
-        self.events.append(Event(kind, self.round, player, target, str(text), saw))
+        event = Event(kind, self.round, player, target, str(text), saw)
+        self.events.append(event)
+        for witness in self._seen if saw is None else saw:
+            self._seen[witness].append(event)
 
     def _pack(self) -> list[str]:
         return [player for player, role in self.roles.items() if role is Role.WEREWOLF]

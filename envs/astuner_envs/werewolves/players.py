@@ -62,6 +62,16 @@ def speeches(view: View) -> tuple[str, ...]:
     )
 
 
+class Silent:
+    """Chooses uniformly and never says anything, which gives it away among those who talk."""
+
+    def decide(self, request: Request, view: View, random: Random) -> Answer:
+        """Return a legal answer."""
+        if request.ask.is_speech:
+            return Speech(NOTHING)
+        return Uniform().decide(request, view, random)
+
+
 class SeerFollowing:
     """A village that believes its seer; as a werewolf it plays uniformly.
 
@@ -95,25 +105,27 @@ class SeerFollowing:
 class Careful:
     """Wolves who stay together, as a village the same as ``SeerFollowing``.
 
-    They kill whoever has claimed to be the seer, never vote for each other, and the first of them
-    by seat claims to be the seer: it says of a villager to be a werewolf, and the others agree.
+    They kill whoever else has claimed to be the seer, and never choose or vote for each other. The
+    first of them by seat claims to be the seer: it says of a villager to be a werewolf, and the
+    others agree.
     """
 
     def decide(self, request: Request, view: View, random: Random) -> Answer:
         """Return the answer to a request."""
         if view.role is not Role.WEREWOLF:
             return SeerFollowing().decide(request, view, random)
-        victims = [player for player in view.alive if player not in view.pack]
+        pack = view.pack
+        victims = [player for player in view.alive if player not in pack]
         accused = [
             claim.target
             for speaker, claim in _claims(view)
-            if speaker in view.pack and claim.is_wolf and claim.target in victims
+            if speaker in pack and claim.is_wolf and claim.target in victims
         ]
         match request.ask:
             case Ask.TALK:
                 if accused:
                     return Speech(str(Claim(accused[-1], is_wolf=True)))
-                first = next(player for player in view.alive if player in view.pack)
+                first = next(player for player in view.alive if player in pack)
                 is_seer = view.player == first and bool(victims)
                 return Speech(
                     str(Claim(random.choice(victims), is_wolf=True, checked=True))
@@ -122,11 +134,11 @@ class Careful:
                 )
             case Ask.KILL:
                 seers = [speaker for speaker, claim in _claims(view) if claim.checked]
-                wanted = [player for player in seers if player in request.targets]
-                return _first_or_one_of(wanted, request.targets, random, avoid=view.pack)
+                wanted = [who for who in seers if who in request.targets and who not in pack]
+                return _first_or_one_of(wanted, request.targets, random, avoid=pack)
             case Ask.VOTE:
                 wanted = [player for player in reversed(accused) if player in request.targets]
-                return _first_or_one_of(wanted, request.targets, random, avoid=view.pack)
+                return _first_or_one_of(wanted, request.targets, random, avoid=pack)
             case _:
                 return Speech(NOTHING)
 
@@ -222,6 +234,7 @@ def _first_or_one_of(
 
 PLAYERS: Mapping[str, type[Player]] = {
     "uniform": Uniform,
+    "silent": Silent,
     "seer_following": SeerFollowing,
     "careful": Careful,
 }

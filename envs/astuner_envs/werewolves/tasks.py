@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from astuner_envs.werewolves.players import PLAYERS
-from astuner_envs.werewolves.rules import Side
+from astuner_envs.werewolves.rules import Role, Side
 from astuner_gym.errors import TaskDataError
 from astuner_gym.task import JsonValue, Task, TaskSource
 
@@ -20,12 +20,19 @@ class Table:
 
     seed: int
     """Deals the roles, breaks ties, and names what scripted players draw."""
-    players: Mapping[Side, str]
-    """Name of the scripted player that plays a side, or ``model``."""
+    players: Mapping[str, str]
+    """Who plays, by side or by role, which goes before its side: the name of a scripted player, or
+    ``model``."""
+
+    def player(self, role: Role) -> str:
+        """Return who plays a role."""
+        return self.players.get(role, self.players[role.side])
 
     @classmethod
     def of(cls, task: Task) -> Table:
         """Read a task's record: ``{"seed": 7, "wolves": "model", "village": "uniform"}``.
+
+        A role may stand beside the sides: ``"seer": "model"``.
 
         Raises:
             TaskDataError: A field is absent or has another value than it may have.
@@ -33,11 +40,12 @@ class Table:
         seed = task.record.get("seed")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise TaskDataError(f"task {task.id}: field 'seed' must be an integer, got {seed!r}")
-        players = {side: task.text(side.value) for side in Side}
-        for side, player in players.items():
+        named = [*Side, *(role for role in Role if role in task.record)]
+        players = {name.value: task.text(name.value) for name in named}
+        for name, player in players.items():
             if player not in (MODEL, *PLAYERS):
                 raise TaskDataError(
-                    f"task {task.id}: field '{side}' must be one of {[MODEL, *PLAYERS]}, "
+                    f"task {task.id}: field {name!r} must be one of {[MODEL, *PLAYERS]}, "
                     f"got {player!r}"
                 )
         return cls(seed=seed, players=players)
@@ -45,7 +53,7 @@ class Table:
     @property
     def record(self) -> dict[str, JsonValue]:
         """The task's record."""
-        return {"seed": self.seed, **{side.value: self.players[side] for side in Side}}
+        return {"seed": self.seed, **self.players}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Tables:
     name: str
     first_seed: int
     size: int
-    players: Mapping[Side, str]
+    players: Mapping[str, str]
 
     def __len__(self) -> int:
         return self.size
@@ -67,15 +75,14 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class SeatedTables:
-    """A user's games: records that lack a side's player get the one that the settings name."""
+    """A user's games: a record that does not say who plays gets the players of the settings."""
 
     source: TaskSource
-    players: Mapping[Side, str]
+    players: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int, /) -> Task:
         task = self.source[index]
-        defaults = {side.value: player for side, player in self.players.items()}
-        return Task(id=task.id, record={**defaults, **task.record})
+        return Task(id=task.id, record={**self.players, **task.record})

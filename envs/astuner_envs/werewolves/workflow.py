@@ -16,7 +16,7 @@ from agentscope.tool import Toolkit
 
 from astuner_envs.werewolves.engine import Answer, Game, Request
 from astuner_envs.werewolves.players import PLAYERS, Player, draws
-from astuner_envs.werewolves.rules import Rules, Side
+from astuner_envs.werewolves.rules import Rules
 from astuner_envs.werewolves.tasks import MODEL, Table
 from astuner_envs.werewolves.words import Transcript, introduction, read
 from astuner_gym.task import Task
@@ -24,7 +24,7 @@ from astuner_gym.workflow import Models, WorkflowResult
 
 
 class WerewolvesWorkflow:
-    """Plays the game of a task; each side by models or by the scripted player that it names."""
+    """Plays the game of a task; each role by models or by the scripted player that it names."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -90,6 +90,5 @@ class _Script:
 
 
 def _seat(player: str, game: Game, *, table: Table, models: Models) -> _Agent | _Script:
-    side: Side = game.roles[player].side
-    name = table.players[side]
+    name = table.player(game.roles[player])
     return _Agent(player, game, models) if name == MODEL else _Script(PLAYERS[name]())

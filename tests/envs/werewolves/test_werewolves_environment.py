@@ -17,7 +17,7 @@ from astuner_envs.werewolves.demonstrations import conversations
 from astuner_envs.werewolves.engine import Game
 from astuner_envs.werewolves.judge import WerewolvesJudge
 from astuner_envs.werewolves.players import Uniform, draws, play
-from astuner_envs.werewolves.rules import SEVEN_PLAYERS, Side
+from astuner_envs.werewolves.rules import SEVEN_PLAYERS, Role
 from astuner_envs.werewolves.tasks import Table
 from astuner_envs.werewolves.words import write
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole
@@ -176,7 +176,6 @@ def test_no_output_is_no_loss_either() -> None:
         ({"trainable": ["wolf"]}, r"env\.trainable must be among .*got 'wolf'"),
         ({"trainable": ["hunter"]}, r"env\.trainable must be among .*with 7 players"),
         ({"village": "clever"}, r"env\.village must be one of .*got 'clever'"),
-        ({"wolves": "uniform"}, r"a side that learns must be played by a model"),
         ({"baselines": ["best"]}, r"env\.baselines must be among .*got 'best'"),
         ({"tie": "coin"}, r"env\.tie must be one of .*got 'coin'"),
         ({"illegal_reply_penalty": -1.0}, r"env\.illegal_reply_penalty must be >= 0"),
@@ -190,19 +189,32 @@ def test_unusable_settings_are_refused_with_what_would_do(
         WerewolvesConfig(**settings)  # type: ignore[arg-type]
 
 
-def test_a_side_that_learns_is_played_by_a_model_and_the_other_by_a_script() -> None:
-    environment = WerewolvesConfig(trainable=["seer"]).build()
-    assert Table.of(environment.train_tasks[0]).players == {
-        Side.WOLVES: "careful",
-        Side.VILLAGE: "model",
+def test_roles_that_learn_are_played_by_models_and_all_others_by_their_sides_script() -> None:
+    environment = WerewolvesConfig(trainable=["seer"], village="silent").build()
+    table = Table.of(environment.train_tasks[0])
+    assert {role: table.player(role) for role in SEVEN_PLAYERS.roles} == {
+        Role.WEREWOLF: "careful",
+        Role.VILLAGER: "silent",
+        Role.SEER: "model",
+        Role.WITCH: "silent",
     }
     assert set(environment.eval_tasks) == {"heldout", "vs_uniform"}
-    assert Table.of(environment.eval_tasks["vs_uniform"][0]).players[Side.WOLVES] == "uniform"
+    against = Table.of(environment.eval_tasks["vs_uniform"][0])
+    assert against.player(Role.WEREWOLF) == "uniform"
+    assert against.player(Role.VILLAGER) == "silent"
+
+
+def test_a_side_that_does_not_learn_may_be_played_by_models_as_well() -> None:
+    environment = WerewolvesConfig(village="model").build()
+    table = Table.of(environment.train_tasks[0])
+    assert {table.player(role) for role in SEVEN_PLAYERS.roles} == {"model"}
+    assert set(environment.eval_tasks) == {"heldout"}
 
 
 def test_both_sides_may_learn() -> None:
     environment = WerewolvesConfig(trainable=None).build()
-    assert set(Table.of(environment.train_tasks[0]).players.values()) == {"model"}
+    table = Table.of(environment.train_tasks[0])
+    assert {table.player(role) for role in SEVEN_PLAYERS.roles} == {"model"}
     assert set(environment.eval_tasks) == {"heldout"}
 
 
@@ -218,9 +230,9 @@ def test_games_from_a_file(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"seed": seed}) + "\n" for seed in range(20)))
     environment = WerewolvesConfig(tasks=WerewolvesTasksConfig(path=str(path))).build()
     assert len(environment.train_tasks) == 18
-    assert Table.of(environment.train_tasks[3]) == Table(
-        seed=3, players={Side.WOLVES: "model", Side.VILLAGE: "seer_following"}
-    )
+    table = Table.of(environment.train_tasks[3])
+    assert (table.seed, table.player(Role.WEREWOLF)) == (3, "model")
+    assert table.player(Role.SEER) == "seer_following"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +241,10 @@ def test_games_from_a_file(tmp_path: Path) -> None:
         ({"seed": "7"}, "field 'seed' must be an integer, got '7'"),
         ({"seed": 7, "wolves": "model"}, "field 'village' must be text"),
         ({"seed": 7, "wolves": "model", "village": "x"}, "field 'village' must be one of"),
+        (
+            {"seed": 7, "wolves": "model", "village": "model", "seer": "x"},
+            "field 'seer' must be one of",
+        ),
     ],
 )
 def test_a_malformed_task_is_refused(record: dict[str, JsonValue], said: str) -> None:

@@ -1,4 +1,4 @@
-"""What the learning benchmark makes of the tasks that were solved before and after."""
+"""What the benchmarks of learning make of the tasks that were solved before and after."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.learning_gsm8k import BASE, HEADLINE, Plan, Result, Store, bars, gain, sft_command
+from benchmarks.learning import HEADLINE, Plan, Result, Store, gain, sft_command
+from benchmarks.learning_gsm8k import SFT, bars
+from benchmarks.learning_werewolves import bars as bars_of_werewolves
+
+BASE = "base"
 
 
 def result(part: str, heldout: str, *, seed: int = 0, unseen: str = "0000") -> Result:
@@ -71,6 +75,24 @@ def test_the_worst_seed_counts() -> None:
     }
 
 
+def test_each_side_is_compared_with_its_own_first_policy() -> None:
+    measured = bars_of_werewolves(
+        results(
+            result("base-wolves", "1000"),
+            result("base-village", "1100"),
+            result("wolves", "1110"),
+            replace(result("village", "1110"), minutes=50.0),
+            result("control", "0000"),
+        )
+    )
+    assert {name: (bar.value, bar.holds) for name, bar in measured.items()} == {
+        "wolves_gain_min_over_seeds": (0.5, True),
+        "village_gain_min_over_seeds": (0.25, True),
+        "control_change_max": (0.25, False),
+        "minutes_max": (50.0, False),
+    }
+
+
 def test_a_part_that_was_not_run_holds_no_bar() -> None:
     measured = bars(results(result(BASE, "0000")))
     assert all(math.isnan(bar.value) and not bar.holds for bar in measured.values())
@@ -117,7 +139,7 @@ def test_another_commit_counts_only_where_asked_for(
 
 def test_supervised_learning_is_given_its_steps_and_nothing_of_rewards() -> None:
     plan = Plan(tasks=4, settings=("model=tiny",), sft_examples=9, sft_steps=None)
-    assert sft_command(2, steps=7, examples=9, plan=plan) == [
+    assert sft_command(SFT, 2, steps=7, examples=9, plan=plan) == [
         "env=gsm8k",
         "algo=sft",
         "seed=2",

@@ -1,0 +1,562 @@
+"""What the benchmarks of learning share: runs of the command line, measured before and after.
+
+Every part is an ordinary run of ``astuner_rl.train``, or of the same with rewards permuted within
+groups (``benchmarks.permuted_rewards``), in a process of its own on two cores. One part may be the
+warm start, continued by supervised learning for as long as another part sampled and learned; how
+many steps that is, a short run before it tells.
+
+First and last policy are measured on the same tasks of each held-out set, at temperature 1 and
+greedily, by the project's evaluator with the same draws, so that their difference is paired by
+task; its 95 % interval is a bootstrap over tasks.
+
+A part that is done is kept in the work folder and taken from there by the next call, if commit and
+settings are the same (a commit with changes on top is never the same) or ``--reuse`` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from astuner_rl.assembly import build_environment, open_policy
+from astuner_rl.backbones.config import EvalConfig
+from astuner_rl.backbones.held_out import HeldOutEvaluator
+from astuner_rl.composition import compose_experiment
+from astuner_rl.config import ExperimentConfig
+from astuner_rl.evaluate import of_trained_run
+from astuner_rl.learning.tiny.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.tracing.intervals import Interval, bootstrap_interval
+from astuner_rl.tracing.metrics import MetricsLine, read_metrics
+from astuner_rl.types import Episode, EpisodeStatus
+from benchmarks.report import Bar, commit, report
+
+TRAIN = "astuner_rl.train"
+PERMUTED = "benchmarks.permuted_rewards"
+SEEDS = (0, 1, 2)
+CORES = 2
+TASKS = 512
+DECODINGS = {"T=1": 1.0, "greedy": 0.0}
+"""Temperature by name."""
+HEADLINE = "heldout T=1"
+TIMED_STEPS, TIMED_EXAMPLES = 40, 2_000
+"""Of the short run that tells how long a step of *sft* takes."""
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One way of training."""
+
+    name: str
+    base: str
+    """Name of the result that holds the first policy's scores."""
+    environment: tuple[str, ...]
+    """Settings of the environment, in which first and last policy are measured."""
+    algorithm: tuple[str, ...]
+    """Settings of the algorithm."""
+    module: str = TRAIN
+    """What runs it."""
+    as_long_as: str | None = None
+    """Name of the part that tells how long supervised learning goes on; None for all others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """Parts, and the bars that their results are held against."""
+
+    name: str
+    about: str
+    parts: tuple[Part, ...]
+    bars: Callable[[Results], dict[str, Bar]]
+    sft_examples: int
+    """Demonstrations of supervised learning: more than the warm start imitates, so that it does not
+    repeat them."""
+
+    def part(self, name: str) -> Part:
+        """Return the part of that name."""
+        return next(part for part in self.parts if part.name == name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How large the benchmark is."""
+
+    tasks: int
+    """Held-out tasks of each set."""
+    settings: tuple[str, ...]
+    """Settings of every run, besides environment, algorithm and seed."""
+    sft_examples: int
+    """Demonstrations of supervised learning."""
+    sft_steps: int | None
+    """Its steps; None to find out how many take as long as the other part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What is kept of a finished part, or of the first policy."""
+
+    part: str
+    seed: int
+    commit: str
+    command: tuple[str, ...]
+    """Settings of the run, all but its folder."""
+    tasks: int
+    solved: dict[str, str]
+    """By set and decoding, ``heldout T=1``: a 1 for each task that was solved, else a 0."""
+    minutes: float = 0.0
+    """Wall-clock of the whole command, its own evaluations included."""
+    train_s: float = 0.0
+    """Wall-clock of sampling and learning alone."""
+    peak_rss_gb: float = 0.0
+    """GB of 1e9 bytes."""
+    steps: int = 0
+    load_average: list[float] = field(default_factory=list)
+    """Of the machine, when the run began and when it ended."""
+
+    def accuracy(self, name: str) -> float:
+        """Share of the tasks that was solved."""
+        return statistics.fmean(_outcomes(self.solved[name]))
+
+
+Results: TypeAlias = Mapping[tuple[str, int], Result]
+"""By part, or first policy, and seed."""
+
+
+def gain(before: Result, after: Result, name: str) -> Interval:
+    """By how much accuracy rose, with the paired bootstrap interval over tasks.
+
+    ``heldout T=1`` of 0110 before and 1110 after is a gain of 0.25: one task of four was learned.
+    """
+    return bootstrap_interval(
+        [
+            new - old
+            for old, new in zip(
+                _outcomes(before.solved[name]), _outcomes(after.solved[name]), strict=True
+            )
+        ],
+        seed=0,
+    )
+
+
+def _outcomes(solved: str) -> list[float]:
+    return [float(outcome) for outcome in solved]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Finished results in the work folder."""
+
+    folder: Path
+    commit: str
+    reuse: bool
+    """Whether a result of another commit will do."""
+
+    def find(self, part: str, *, seed: int, command: Sequence[str], tasks: int) -> Result | None:
+        """Return what was kept of a part with these settings."""
+        path = self._path(part, seed)
+        if not path.exists():
+            return None
+        kept = json.loads(path.read_text("utf-8"))
+        result = Result(**{**kept, "command": tuple(kept["command"])})
+        same_settings = result.command == tuple(command) and result.tasks == tasks
+        same_commit = result.commit == self.commit and not self.commit.endswith("-dirty")
+        return result if same_settings and (same_commit or self.reuse) else None
+
+    def keep(self, result: Result) -> Result:
+        """Keep a result and return it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(result.part, result.seed)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(result)) + "\n", "utf-8")
+        partial.rename(path)
+        return result
+
+    def _path(self, part: str, seed: int) -> Path:
+        return self.folder / f"{part}-s{seed}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that was run to its end."""
+
+    seconds: float
+    peak_rss_gb: float
+
+
+def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
+    """Run a module in a process of its own; what it prints goes to ``log``.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    # A user's own shell limits no threads; torch takes as many as there are cores.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    started = time.perf_counter()
+    peak = 0.0
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *settings],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            while process.poll() is None:
+                peak = max(peak, _peak_rss_gb(process.pid))
+                time.sleep(POLL_S)
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        ending = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-15:])
+        raise RuntimeError(
+            f"{module} {' '.join(settings)} must end with status 0, got {process.returncode}; "
+            f"mend what {log} ends with:\n{ending}"
+        )
+    return Finished(seconds=time.perf_counter() - started, peak_rss_gb=peak)
+
+
+def _peak_rss_gb(pid: int) -> float:
+    """Most memory that a process has had so far; 0 where the system does not tell."""
+    # Not getrusage: a child's figure begins with what its parent had when it was forked.
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    except OSError:
+        return 0.0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    return 0.0
+
+
+def solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, str]:
+    """Play the first tasks of every held-out set, greedily and at temperature 1.
+
+    Raises:
+        RuntimeError: An episode failed, so that the tasks would not be the same for all policies.
+    """
+    return asyncio.run(_solved_tasks(config, tasks=tasks))
+
+
+async def _solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, str]:
+    environment = build_environment(config)
+    opened = open_policy(config, environment)
+    solved = {}
+    try:
+        runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
+        for decoding, temperature in DECODINGS.items():
+            evaluator = HeldOutEvaluator(
+                runner=runner,
+                config=EvalConfig(tasks=tasks, samples=1, temperature=temperature),
+                seed=config.seed,
+            )
+            # The step is a part of every draw's name; one step for all pairs the draws.
+            for name, evaluation in (await evaluator.run(step=0)).items():
+                solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
+    finally:
+        await opened.close()
+    return solved
+
+
+def _successes(episodes: Sequence[Episode]) -> str:
+    for episode in episodes:
+        if episode.status is EpisodeStatus.FAILED:
+            raise RuntimeError(f"{episode.task_id}: no episode may fail, got {episode.reason}")
+    return "".join(str(int(episode.success)) for episode in episodes)
+
+
+def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
+    """The scores of the policy that a run starts from; the tiny model is built if need be."""
+    command = (*part.environment, f"seed={seed}", *plan.settings)
+    found = store.find(part.base, seed=seed, command=command, tasks=plan.tasks)
+    if found is not None:
+        return found
+    print(f"{part.base}, seed {seed}: measuring", flush=True)
+    return store.keep(
+        Result(
+            part=part.base,
+            seed=seed,
+            commit=store.commit,
+            command=command,
+            tasks=plan.tasks,
+            solved=solved_tasks(compose_experiment(command), tasks=plan.tasks),
+        )
+    )
+
+
+def trained_policy(
+    part: Part, seed: int, command: Sequence[str], *, tasks: int, store: Store
+) -> Result:
+    """Train as the settings say and measure the last policy, unless that was done before."""
+    found = store.find(part.name, seed=seed, command=command, tasks=tasks)
+    if found is not None:
+        print(f"{part.name}, seed {seed}: kept from {found.commit}")
+        return found
+    print(f"{part.name}, seed {seed}: training", flush=True)
+    folder = fresh_folder(store.folder / f"{part.name}-s{seed}")
+    load_before = os.getloadavg()[0]
+    run = folder / "run"
+    finished = run_command(part.module, [*command, f"run.dir={run}"], log=folder / "output.txt")
+    load_after = os.getloadavg()[0]
+    lines = read_metrics(run / "metrics.jsonl")
+    print(f"{part.name}, seed {seed}: measuring", flush=True)
+    return store.keep(
+        Result(
+            part=part.name,
+            seed=seed,
+            commit=store.commit,
+            command=tuple(command),
+            tasks=tasks,
+            solved=solved_tasks(
+                of_trained_run(compose_experiment([f"run.resume={run}"])), tasks=tasks
+            ),
+            minutes=finished.seconds / 60,
+            train_s=training_seconds(lines),
+            peak_rss_gb=finished.peak_rss_gb,
+            steps=lines[-1].step,
+            load_average=[load_before, load_after],
+        )
+    )
+
+
+def command_of(part: Part, seed: int, *, plan: Plan) -> list[str]:
+    """Settings of a part."""
+    return [*part.environment, *part.algorithm, f"seed={seed}", *plan.settings]
+
+
+def sft_command(part: Part, seed: int, *, steps: int, examples: int, plan: Plan) -> list[str]:
+    """Settings of supervised learning; it measures nothing on its way, where others do."""
+    return [
+        *command_of(part, seed, plan=plan),
+        f"algo.examples={examples}",
+        f"train.steps={steps}",
+        f"checkpoint.every={steps}",
+        "eval.every=0",
+    ]
+
+
+def sft_policy(part: Part, seed: int, *, seconds: float, plan: Plan, store: Store) -> Result:
+    """Continue the warm start by supervised learning for about so many seconds."""
+    steps = plan.sft_steps or _steps_in(part, seconds, seed=seed, plan=plan, store=store)
+    command = sft_command(part, seed, steps=steps, examples=plan.sft_examples, plan=plan)
+    return trained_policy(part, seed, command, tasks=plan.tasks, store=store)
+
+
+def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store) -> int:
+    """How many steps take so many seconds, by those of a short run, which is kept."""
+    kept = store.folder / f"{part.name}-s{seed}-timing.json"
+    if kept.exists():
+        timing = json.loads(kept.read_text("utf-8"))
+        if timing["seconds"] == seconds:
+            return int(timing["steps"])
+    print(f"{part.name}, seed {seed}: timing its steps", flush=True)
+    folder = fresh_folder(store.folder / f"{part.name}-s{seed}-timing")
+    run = folder / "run"
+    command = sft_command(part, seed, steps=TIMED_STEPS, examples=TIMED_EXAMPLES, plan=plan)
+    run_command(
+        part.module, [*command, "eval.tasks=1", f"run.dir={run}"], log=folder / "output.txt"
+    )
+    lines = read_metrics(run / "metrics.jsonl")[1:]
+    steps = max(1, round(seconds * len(lines) / training_seconds(lines)))
+    kept.write_text(json.dumps({"seconds": seconds, "steps": steps}) + "\n", "utf-8")
+    return steps
+
+
+def training_seconds(lines: Sequence[MetricsLine]) -> float:
+    """Wall-clock of sampling and learning, without evaluations and checkpoints."""
+    return sum(line.values.get("time/step_s") or 0.0 for line in lines)
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Make a folder, without what an unfinished call left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def measure(
+    benchmark: Benchmark, parts: Sequence[str], seeds: Sequence[int], *, plan: Plan, store: Store
+) -> Results:
+    """Results by part and seed; those that are kept already are not made again."""
+    results: dict[tuple[str, int], Result] = {}
+    wanted = [part for part in benchmark.parts if part.name in parts]
+    for part in wanted:
+        for seed in seeds:
+            results[part.base, seed] = first_policy(part, seed, plan=plan, store=store)
+    for part in wanted:
+        for seed in seeds:
+            if part.as_long_as is not None:
+                other = benchmark.part(part.as_long_as)
+                as_long = results.get((other.name, seed)) or trained_policy(
+                    other, seed, command_of(other, seed, plan=plan), tasks=plan.tasks, store=store
+                )
+                result = sft_policy(part, seed, seconds=as_long.train_s, plan=plan, store=store)
+            else:
+                command = command_of(part, seed, plan=plan)
+                result = trained_policy(part, seed, command, tasks=plan.tasks, store=store)
+            results[part.name, seed] = result
+            print_result(results[part.base, seed], result)
+    return results
+
+
+def print_result(before: Result, after: Result) -> None:
+    """Print what a run came to."""
+    load = " to ".join(f"{value:.1f}" for value in after.load_average)
+    print(
+        f"\n{after.part}, seed {after.seed}: {after.steps} steps, {after.minutes:.1f} min "
+        f"({after.train_s / 60:.1f} of sampling and learning), "
+        f"{after.peak_rss_gb:.2f} GB, load {load}"
+    )
+    print(f"  {'set, decoding':16}{'before':>8}{'after':>8}{'gain':>8}   95 % interval")
+    for name in after.solved:
+        interval = gain(before, after, name)
+        print(
+            f"  {name:16}{before.accuracy(name):8.3f}{after.accuracy(name):8.3f}"
+            f"{interval.mean:+8.3f}   {interval.low:+.3f} to {interval.high:+.3f}"
+        )
+
+
+def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
+    """Everything measured, by part, seed, set and decoding."""
+    return {
+        f"{part.name}-s{seed}": {
+            "commit": after.commit,
+            "steps": after.steps,
+            "minutes": after.minutes,
+            "sampling_and_learning_s": after.train_s,
+            "peak_rss_gb": after.peak_rss_gb,
+            "load_average": after.load_average,
+            "tasks": after.tasks,
+            "scores": {
+                name: {
+                    "before": results[part.base, seed].accuracy(name),
+                    "after": after.accuracy(name),
+                    "gain": asdict(gain(results[part.base, seed], after, name)),
+                }
+                for name in after.solved
+            },
+        }
+        for part in benchmark.parts
+        for (name, seed), after in results.items()
+        if name == part.name
+    }
+
+
+def gains(results: Results, part: Part, *, measured: str = HEADLINE) -> list[float]:
+    """By how much a part raised accuracy, one figure a seed."""
+    return [
+        gain(results[part.base, seed], after, measured).mean
+        for (name, seed), after in results.items()
+        if name == part.name
+    ]
+
+
+def trained(results: Results, *parts: Part) -> list[Result]:
+    """The results of some parts, all seeds."""
+    names = [part.name for part in parts]
+    return [after for (name, _), after in results.items() if name in names]
+
+
+def save_random_model(folder: Path, *, environment: Sequence[str]) -> None:
+    """Write a model of random weights, which learns nothing in the few steps of ``--quick``."""
+    demonstrations = build_environment(compose_experiment(environment)).demonstrations
+    assert demonstrations is not None
+    tokenizer = train_tokenizer(
+        list(islice(demonstrations.train, 8)), vocab_size=SMALLEST_VOCABULARY + 50
+    )
+    architecture = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(architecture)  # type: ignore[no-untyped-call]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def quick_plan(folder: Path, *, environment: Sequence[str]) -> Plan:
+    """A plan that only shows that every part runs."""
+    model = folder / "random-model"
+    save_random_model(model, environment=environment)
+    return Plan(
+        tasks=4,
+        settings=(
+            "model=hf",
+            f"model.path={model}",
+            "sampler.context_length=384",
+            "rollout.max_tokens=8",
+            "train.groups=2",
+            "train.group_size=2",
+            "train.steps=2",
+            "eval.tasks=2",
+        ),
+        sft_examples=50,
+        sft_steps=2,
+    )
+
+
+def main(benchmark: Benchmark) -> None:
+    """Measure what is asked for and not kept yet, and report."""
+    names = [part.name for part in benchmark.parts]
+    parser = argparse.ArgumentParser(description=benchmark.about)
+    parser.add_argument("--quick", action="store_true", help="a small version, no measurement")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--part", nargs="+", choices=[*names, "all"], default=["all"])
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks") / benchmark.name)
+    parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
+    parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
+    options = parser.parse_intermixed_args()
+    # AgentScope warns of every episode that reaches its limit of replies.
+    logging.getLogger("as").setLevel(logging.ERROR)
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    work = options.work.absolute()
+    parts = names if "all" in options.part else options.part
+    if options.quick:
+        work = fresh_folder(work / "quick")
+        plan = quick_plan(work, environment=benchmark.parts[0].environment)
+        seeds = options.seeds[:1]
+        print("--quick: a model of random weights and two steps; this is no measurement")
+    else:
+        plan = Plan(
+            tasks=TASKS,
+            settings=tuple(options.settings),
+            sft_examples=benchmark.sft_examples,
+            sft_steps=None,
+        )
+        seeds = options.seeds
+    store = Store(folder=work, commit=commit(), reuse=options.reuse)
+    results = measure(benchmark, parts, seeds, plan=plan, store=store)
+    enough = set(names) <= set(parts) and set(SEEDS) <= set(seeds)
+    report(
+        benchmark.name,
+        figures=figures(benchmark, results),
+        bars=benchmark.bars(results),
+        keep=enough and not options.quick and not options.settings,
+    )
