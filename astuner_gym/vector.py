@@ -105,6 +105,8 @@ class VectorWorkflowEnv:
         self._draws = [TaskDraws(self.tasks) for _ in range(count)]
         self._thread = EpisodeThread(f"episodes of {environment.name}", deadline_s=deadline_s)
         self._episodes: list[SteppedEpisode | None] = [None] * count
+        self._errors: list[Exception | None] = [None] * count
+        self._lost = True
         self._observations = Messages(UnicodeText(MAX_TEXT))
         self._actions = UnicodeText(MAX_TEXT)
 
@@ -120,12 +122,15 @@ class VectorWorkflowEnv:
     @property
     def errors(self) -> list[Exception | None]:
         """For each episode what it failed with, or None."""
-        return [None if episode is None else episode.failure for episode in self._episodes]
+        return [
+            error if episode is None else episode.failure
+            for episode, error in zip(self._episodes, self._errors, strict=True)
+        ]
 
     @property
     def over(self) -> list[bool]:
         """For each episode whether it must be reset before it takes actions again."""
-        return [episode is None or episode.over for episode in self._episodes]
+        return [episode is None for episode in self._episodes]
 
     def observation_space(self, agent: str) -> Messages:
         """Return the space of an agent's observations: the same object for each agent and call."""
@@ -184,18 +189,17 @@ class VectorWorkflowEnv:
         Raises:
             InvalidAction: There is not one mapping an episode, or one of them is not what its
                 episode asks for; the message names its index. No episode has changed: step again.
-            ResetNeeded: No episode was ever started, or all were lost.
+            ResetNeeded: No episode was ever started, all were lost, or an ended one is given
+                actions.
             WorkflowError: A workflow blocks the event loop, and all episodes are lost.
         """
-        stepped = self._stepped()
         self._run(self._step_job(actions))
-        return self._steps(stepped)
+        return self._steps()
 
     async def astep(self, actions: Sequence[Mapping[str, Action]]) -> list[Step]:
         """Do as :meth:`step` without blocking the caller's event loop."""
-        stepped = self._stepped()
         await self._arun(self._step_job(actions))
-        return self._steps(stepped)
+        return self._steps()
 
     def responder(self, turns: Responder) -> Responder:
         """Return what answers an episode's calls; a subclass may delay or record them."""
@@ -204,7 +208,7 @@ class VectorWorkflowEnv:
     def fail(self, index: int, error: Exception) -> None:
         """End an episode by an error that the caller found in it; its next step tells."""
         episode = self._episodes[index]
-        if episode is not None and not episode.over and episode.failure is None:
+        if episode is not None and episode.failure is None:
             episode.failure = error
 
     def close(self) -> None:
@@ -213,7 +217,7 @@ class VectorWorkflowEnv:
         Raises:
             WorkflowError: A task or thread of a workflow did not end when told to.
         """
-        self._forget()
+        self._lose()
         self._thread.close()
 
     def __enter__(self) -> Self:
@@ -251,14 +255,14 @@ class VectorWorkflowEnv:
                 episodes[index] = SteppedEpisode(
                     loop, task, self._settings, responder=self.responder
                 )
-            advance(loop, _living(episodes))
+            advance(loop, [*filter(None, episodes)])
             return episodes
 
         return begin
 
     def _step_job(self, actions: Sequence[Mapping[str, Action]]) -> _Job:
-        if not any(self._episodes):
-            raise ResetNeeded("step needs episodes under way, and there are none; call reset")
+        if self._lost:
+            raise ResetNeeded("step needs an episode under way, and there is none; call reset")
         if len(actions) != len(self):
             raise InvalidAction(
                 f"each of the {len(self)} episodes needs a mapping of actions, got {len(actions)}; "
@@ -269,7 +273,7 @@ class VectorWorkflowEnv:
         episodes = self._episodes
 
         def go_on(loop: QuiescentLoop) -> list[SteppedEpisode | None]:
-            living = _living(episodes)
+            living = [*filter(None, episodes)]
             cancel(loop, [episode for episode in living if episode.failure is not None])
             for episode, of_one in zip(episodes, replies, strict=True):
                 if episode is not None:
@@ -282,10 +286,10 @@ class VectorWorkflowEnv:
     def _checked(self, index: int, actions: Mapping[str, Action]) -> dict[str, ChatReply]:
         episode = self._episodes[index]
         try:
-            if episode is not None and not episode.over:
+            if episode is not None:
                 return episode.check(actions)
             if actions:
-                raise ResetNeeded(f"it has ended and takes no actions, got {actions!r}; reset it")
+                raise ResetNeeded(f"it is not under way, got actions {actions!r}; reset it")
         except (InvalidAction, ResetNeeded) as error:
             raise type(error)(f"episode {index}: {error}") from error
         return {}
@@ -313,28 +317,33 @@ class VectorWorkflowEnv:
     def _starts(self) -> list[Start]:
         return [({}, {}) if episode is None else episode.start() for episode in self._episodes]
 
-    def _stepped(self) -> list[bool]:
-        return [not over for over in self.over]
-
-    def _steps(self, stepped: Sequence[bool]) -> list[Step]:
+    def _steps(self) -> list[Step]:
         return [
-            episode.step() if episode is not None and is_stepped else ({}, {}, {}, {}, {})
-            for episode, is_stepped in zip(self._episodes, stepped, strict=True)
+            ({}, {}, {}, {}, {}) if episode is None else self._step(index, episode)
+            for index, episode in enumerate(self._episodes)
         ]
+
+    def _step(self, index: int, episode: SteppedEpisode) -> Step:
+        step = episode.step()
+        if episode.over:
+            # Kept, it would hold all that its agents remember.
+            self._episodes[index], self._errors[index] = None, episode.failure
+        return step
 
     # Broken or cancelled, no episode can be stepped any further: so they are dropped meanwhile.
 
     def _run(self, job: _Job) -> None:
-        self._forget()
-        self._episodes = self._thread.run(job)
+        self._lose()
+        self._keep(self._thread.run(job))
 
     async def _arun(self, job: _Job) -> None:
-        self._forget()
-        self._episodes = await self._thread.arun(job)
+        self._lose()
+        self._keep(await self._thread.arun(job))
 
-    def _forget(self) -> None:
+    def _lose(self) -> None:
         self._episodes = [None] * len(self)
+        self._lost = True
 
-
-def _living(episodes: Sequence[SteppedEpisode | None]) -> list[SteppedEpisode]:
-    return [episode for episode in episodes if episode is not None and not episode.over]
+    def _keep(self, episodes: list[SteppedEpisode | None]) -> None:
+        self._episodes = episodes
+        self._lost = False

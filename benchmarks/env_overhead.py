@@ -7,11 +7,14 @@ them and whoever answers. Compared are, on the same tasks,
 - *bare*: ``run_episode`` on an event loop, judge included; its responder is the script itself;
 - *stepped*: ``reset`` and ``step`` to the end, the script being asked outside, call by call.
 
-Both read the script's text with the same parser. Each is measured with all games at once
+Both read the script's text with the same parser. Each is measured with many games at once
 (``asyncio.gather`` beside ``VectorWorkflowEnv``) and with one after the other (a loop beside
-``WorkflowEnv``, where each step wakes a thread and comes back). ``cpu_ratio`` is stepped / bare, of
-medians over repeats that are measured in turns, and the worse of the two. Games must have the same
-turns and rewards in all four ways.
+``WorkflowEnv``, where each step wakes a thread and comes back). At once, the bare script lets the
+other games on before it answers, as whatever has to ask a model does: otherwise game after game
+would be played to its end, and there would be none of the memory of many to walk through.
+
+``cpu_ratio`` is stepped / bare, of medians over repeats that are measured in turns, and the worse
+of the two. Games must have the same turns and rewards in every way.
 
 ``rss_gb`` is the peak memory, in 10⁹ bytes, of a fresh process that plays 256 games at once.
 """
@@ -86,21 +89,25 @@ class Game:
 class Script:
     """Answers every call of a game as scripted."""
 
-    def __init__(self, game: Game) -> None:
+    def __init__(self, game: Game, *, takes_turns: bool) -> None:
         self._game = game
+        self._takes_turns = takes_turns
         self._parser = HermesParser()
 
     async def respond(self, call: ChatCall) -> ChatReply:
         """Return the reply, read from the script's text."""
+        if self._takes_turns:
+            await asyncio.sleep(0)
         self._game.turns[call.agent] += 1
         return self._parser.parse(scripted(call))
 
 
-async def play_bare(environment: Environment, seed: int) -> Game:
+async def play_bare(environment: Environment, seed: int, *, takes_turns: bool) -> Game:
     """Play the game that ``reset(seed=seed)`` starts, without steps."""
     game = Game()
+    script = Script(game, takes_turns=takes_turns)
     task = TaskDraws(environment.train_tasks).next_task(seed=seed, options=None)
-    outcome = await run_episode(environment.workflow, environment.judge, task, Script(game))
+    outcome = await run_episode(environment.workflow, environment.judge, task, script)
     game.rewards = {agent: outcome.score.reward(agent) for agent in game.turns}
     return game
 
@@ -109,7 +116,8 @@ def bare_at_once(environment: Environment, games: int) -> list[Game]:
     """All games gathered on one event loop."""
 
     async def play() -> list[Game]:
-        return list(await asyncio.gather(*(play_bare(environment, seed) for seed in range(games))))
+        playing = (play_bare(environment, seed, takes_turns=True) for seed in range(games))
+        return list(await asyncio.gather(*playing))
 
     return asyncio.run(play())
 
@@ -118,7 +126,7 @@ def bare_in_turn(environment: Environment, games: int) -> list[Game]:
     """One game after the other on one event loop."""
 
     async def play() -> list[Game]:
-        return [await play_bare(environment, seed) for seed in range(games)]
+        return [await play_bare(environment, seed, takes_turns=False) for seed in range(games)]
 
     return asyncio.run(play())
 
@@ -154,37 +162,46 @@ def stepped_in_turn(environment: Environment, games: int) -> list[Game]:
     return played
 
 
-WAYS: Mapping[str, Callable[[Environment, int], list[Game]]] = {
-    "bare_at_once": bare_at_once,
-    "stepped_at_once": stepped_at_once,
-    "bare_in_turn": bare_in_turn,
-    "stepped_in_turn": stepped_in_turn,
-}
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to play games, and how many it is to play."""
+
+    play: Callable[[Environment, int], list[Game]]
+    games: int
 
 
-def check_equal(environment: Environment, games: int) -> int:
-    """Play the games in every way, which must all go alike; returns the turns of one way."""
-    first, *others = (play(environment, games) for play in WAYS.values())
-    for other in others:
-        assert other == first, "each way must play the same games"
-    turns = sum(game.turns.total() for game in first)
-    assert turns > games, "a game must have turns"
-    return turns
+def ways(*, at_once: int, in_turn: int) -> dict[str, Way]:
+    """What is compared, by name."""
+    return {
+        "bare_at_once": Way(bare_at_once, at_once),
+        "stepped_at_once": Way(stepped_at_once, at_once),
+        "bare_in_turn": Way(bare_in_turn, in_turn),
+        "stepped_in_turn": Way(stepped_in_turn, in_turn),
+    }
+
+
+def checked_turns(environment: Environment, compared: Mapping[str, Way]) -> dict[str, int]:
+    """Play the games in every way, which must all go alike; returns the turns of each."""
+    played = {name: way.play(environment, way.games) for name, way in compared.items()}
+    longest = max(played.values(), key=len)
+    for games in played.values():
+        assert games == longest[: len(games)], "each way must play the same games"
+    return {name: sum(game.turns.total() for game in games) for name, games in played.items()}
 
 
 def cpu_seconds_in_turns(
-    environment: Environment, games: int, *, repeats: int
+    environment: Environment, compared: Mapping[str, Way], *, repeats: int
 ) -> dict[str, list[float]]:
     """CPU seconds of each way, all threads together, measured ``repeats`` times in turn."""
     gc.collect()
     gc.freeze()  # each way pays for its own objects, none for a walk through all modules
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    seconds: dict[str, list[float]] = {name: [] for name in compared}
     try:
         for _ in range(repeats):
-            for name, play in WAYS.items():
+            for name, way in compared.items():
                 gc.collect()  # what the way before left behind is not this one's to clean up
                 start = time.process_time()
-                play(environment, games)
+                way.play(environment, way.games)
                 seconds[name].append(time.process_time() - start)
     finally:
         gc.unfreeze()
@@ -219,38 +236,42 @@ def main() -> None:
         stepped_at_once(environment, arguments.peak_memory)
         print(peak_memory())
         return
-    games, repeats = (8, 3) if arguments.quick else (64, 9)
-    turns = check_equal(environment, games)
+    at_once, in_turn, repeats = (16, 8, 3) if arguments.quick else (CONCURRENT, 64, 5)
+    compared = ways(at_once=at_once, in_turn=in_turn)
+    turns = checked_turns(environment, compared)
     load_before = os.getloadavg()[0]
-    seconds = cpu_seconds_in_turns(environment, games, repeats=repeats)
-    per_turn = {name: 1000 * statistics.median(taken) / turns for name, taken in seconds.items()}
+    seconds = cpu_seconds_in_turns(environment, compared, repeats=repeats)
+    per_turn = {
+        name: 1000 * statistics.median(taken) / turns[name] for name, taken in seconds.items()
+    }
     spread = {name: max(taken) / min(taken) for name, taken in seconds.items()}
-    at_once = per_turn["stepped_at_once"] / per_turn["bare_at_once"]
-    in_turn = per_turn["stepped_in_turn"] / per_turn["bare_in_turn"]
+    ratios = {
+        "at_once": per_turn["stepped_at_once"] / per_turn["bare_at_once"],
+        "in_turn": per_turn["stepped_in_turn"] / per_turn["bare_in_turn"],
+    }
     memory = peak_memory_of_a_fresh_process(CONCURRENT)
 
-    print(f"{games} games of {turns / games:.0f} turns, CPU time, medians of {repeats} repeats")
+    print(f"{at_once} games at once, {in_turn} in turn, CPU time, medians of {repeats} repeats")
     print(f"load average {load_before:.1f}\n\n{'':18}{'ms/turn':>9}{'turns/s':>9}{'max/min':>9}")
     for name, value in per_turn.items():
         print(f"{name:18}{value:9.3f}{1000 / value:9.0f}{spread[name]:9.2f}")
-    print(f"stepped / bare: {at_once:.3f} at once, {in_turn:.3f} in turn")
+    print(f"stepped / bare: {ratios['at_once']:.3f} at once, {ratios['in_turn']:.3f} in turn")
     print(f"{CONCURRENT} games at once: {memory / 1e6:.0f} MB at the peak")
     report(
         "env_overhead",
         figures={
-            "games": games,
-            "turns": turns,
             "repeats": repeats,
             "load_average": load_before,
-            "cpu_ratio_at_once": at_once,
-            "cpu_ratio_in_turn": in_turn,
             "concurrent_games": CONCURRENT,
+            **{f"cpu_ratio_{name}": ratio for name, ratio in ratios.items()},
+            **{f"{name}_games": way.games for name, way in compared.items()},
+            **{f"{name}_turns": count for name, count in turns.items()},
             **{f"{name}_ms_per_turn": value for name, value in per_turn.items()},
             **{f"{name}_turns_per_cpu_s": 1000 / value for name, value in per_turn.items()},
             **{f"{name}_max_over_min": value for name, value in spread.items()},
         },
         bars={
-            "cpu_ratio": Bar(max(at_once, in_turn), "<=", 1.3),
+            "cpu_ratio": Bar(max(ratios.values()), "<=", 1.3),
             "rss_gb": Bar(memory / 1e9, "<=", 1.0),
         },
         keep=not arguments.quick,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatRole
 from benchmarks.env_overhead import (
-    WAYS,
-    check_equal,
+    checked_turns,
     cpu_seconds_in_turns,
     peak_memory,
     scripted,
     stepped_at_once,
+    ways,
     werewolves,
 )
 
@@ -26,13 +26,15 @@ def test_the_script_chooses_among_what_is_offered_and_else_speaks() -> None:
 
 
 def test_games_go_alike_in_every_way_and_are_of_nine_players() -> None:
-    assert check_equal(werewolves(), games=2) > 40
+    turns = checked_turns(werewolves(), ways(at_once=2, in_turn=1))
+    assert turns["bare_at_once"] == turns["stepped_at_once"] > turns["bare_in_turn"] > 20
     assert all(len(game.rewards) > 6 for game in stepped_at_once(werewolves(), games=2))
 
 
 def test_each_way_is_measured_in_each_repeat() -> None:
-    seconds = cpu_seconds_in_turns(werewolves(), 1, repeats=2)
-    assert {name: len(taken) for name, taken in seconds.items()} == dict.fromkeys(WAYS, 2)
+    compared = ways(at_once=1, in_turn=1)
+    seconds = cpu_seconds_in_turns(werewolves(), compared, repeats=2)
+    assert {name: len(taken) for name, taken in seconds.items()} == dict.fromkeys(compared, 2)
 
 
 def test_the_peak_is_in_bytes() -> None:

@@ -352,3 +352,26 @@ def test_what_another_root_leaves_under_way_is_not_waited_for(loop: QuiescentLoo
     assert not loop.at_rest(root, heartbeat)
     calls.answer()
     assert loop.run_to_rest(root)
+
+
+def test_a_root_with_an_open_call_rests_beside_an_open_connection(loop: QuiescentLoop) -> None:
+    """It waits through ``asyncio.wait``, which alone does not tell who will end it."""
+
+    async def keep_open(calls: Calls) -> None:
+        ours, theirs = socket.socketpair()
+        _, writer = await asyncio.open_connection(sock=ours)
+        await calls.call("a")
+        writer.close()
+        theirs.close()
+
+    async def root() -> None:
+        await asyncio.wait([asyncio.ensure_future(keep_open(calls))])
+
+    calls = Calls(loop)
+    task = loop.create_root(root())
+    interruption = threading.Timer(5.0, loop.interrupt)
+    interruption.start()
+    assert loop.run_to_rest(task)
+    calls.answer()
+    assert loop.run_to_rest(task)
+    interruption.cancel()

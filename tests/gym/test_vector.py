@@ -389,10 +389,12 @@ def test_a_blocked_loop_is_shown_with_its_stack_and_takes_all_episodes_with_it()
 def stubbornly_going_wrong(ended: threading.Event, *, hanging: bool) -> Program:
     """Make a workflow that leaves a task which ends when the event is set, and no sooner."""
 
+    never = asyncio.Event()
+
     async def live_on() -> None:
         while not ended.is_set():
             try:
-                await (asyncio.sleep(60) if hanging else asyncio.Event().wait())
+                await (asyncio.sleep(60) if hanging else never.wait())
             except asyncio.CancelledError:
                 continue
 
@@ -451,11 +453,11 @@ def test_steps_need_episodes_and_ended_ones_take_no_actions() -> None:
         return WorkflowResult(output=await say(models, "Ann", "Well?"))
 
     with make(one_call, count=1) as env:
-        with pytest.raises(ResetNeeded, match="there are none; call reset"):
+        with pytest.raises(ResetNeeded, match="there is none; call reset"):
             env.step([{}])
         env.reset()
         env.step([{"Ann": ""}])
-        with pytest.raises(ResetNeeded, match="episode 0: it has ended and takes no actions"):
+        with pytest.raises(ResetNeeded, match="episode 0: it is not under way"):
             env.step([{"Ann": ""}])
         assert env.step([{}]) == [NOTHING]
 
