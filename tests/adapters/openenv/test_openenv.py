@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ from astuner_gym.environment import Environment
 from astuner_gym.judge import FunctionJudge
 from astuner_gym.task import RecordTasks, Task
 from astuner_gym.workflow import Models, WorkflowResult
+from tests.adapters.examples import changed, examples
 
 TOM = {"question": "Tom has 12 apples and eats 5. How many?", "answer": "#### 7"}
 CALCULATE = '<tool_call>\n{"name": "calculator", "arguments": {"expression": "12-5"}}\n</tool_call>'
@@ -160,3 +164,25 @@ def test_closed_sessions_leave_no_thread() -> None:
     assert {thread.name for thread in threading.enumerate()} >= before
     assert not any(thread.name == "episodes of echo" for thread in threading.enumerate())
     server.close()
+
+
+def test_the_examples_in_the_documentation_run(capsys: pytest.CaptureFixture[str]) -> None:
+    server_example, client_example = examples("OpenEnv")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    code = changed(server_example, {"8000": port})
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as server:
+        try:
+            while server.poll() is None and not listens(int(port)):
+                time.sleep(0.05)
+            code = changed(client_example, {"8000": port})
+            exec(compile(code, "docs/adapters.md", "exec"), {})
+        finally:
+            server.terminate()
+    assert "Solve the problem" in capsys.readouterr().out
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -24,6 +24,7 @@ from astuner_gym.environment import DemonstrationSets
 from astuner_gym.task import RecordTasks
 from astuner_rl.learning.tiny.build import build_tiny
 from astuner_rl.learning.tiny.config import TinyConfig
+from tests.adapters.examples import changed, examples
 
 NAMES = ("Ann", "Ben", "Eve", "Tom")
 THINGS = ("pens", "cards", "books")
@@ -79,6 +80,11 @@ class Demonstrations:
     def __iter__(self) -> Iterator[Conversation]:
         for index in self.indices:
             yield Problem(index).solved_by(self.operators[index % len(self.operators)])
+
+
+@pytest.fixture(autouse=True)
+def no_warning_that_environments_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +222,21 @@ def test_trls_tool_loop_is_the_workflows(policy: Path, tmp_path: Path) -> None:
         expression = call["function"]["arguments"].get("expression")
         if expression in results:
             assert result["content"] == results[expression]
+
+
+def test_the_example_in_the_documentation_runs(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (example,) = examples("TRL")
+    model = tmp_path / "model"
+    AutoModelForCausalLM.from_pretrained(policy).save_pretrained(model)
+    tokenizer_of(policy).save_pretrained(model)
+    monkeypatch.chdir(tmp_path)
+    changes = {
+        "Qwen/Qwen3-0.6B": str(model),
+        "max_steps=100": "use_cpu=True, bf16=False, max_steps=2",
+        "=512": "=64",
+        "range(1000)": "range(20)",
+    }
+    code = changed(example, changes)
+    exec(compile(code, "docs/adapters.md", "exec"), {})
