@@ -26,6 +26,7 @@ from astuner_envs.werewolves.view import StructuredWerewolves
 from astuner_gym.adapters.rllib import MASK, RLlibMaskedEnv, RLlibWorkflowEnv
 from astuner_gym.env import WorkflowEnv
 from astuner_gym.environment import Environment
+from astuner_gym.errors import SettingError
 from astuner_gym.judge import FunctionJudge
 from astuner_gym.task import RecordTasks, Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -149,6 +150,36 @@ def test_arrays_become_one_vector_within_one_beside_their_mask() -> None:
     assert observations["left"]["observations"].tolist() == [-0.5, 0.25]
     assert observations["left"][MASK].tolist() == [1.0, 0.0, 1.0]
     assert observations["left"] in env.get_observation_space("left")
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-np.inf, 1, (2,), np.float32), spaces.Discrete(3), spaces.Text(9)]
+)
+def test_arrays_without_bounds_are_refused(space: spaces.Space[Any]) -> None:
+    class Unbounded(TwoTurns):
+        def observation_space(self, agent: str) -> spaces.Dict:
+            mask = spaces.Box(0, 1, (3,), np.int8)
+            return spaces.Dict({"temperature": space, "action_mask": mask})
+
+    with pytest.raises(SettingError, match=r"needs finite bounds .* got temperature="):
+        RLlibMaskedEnv(Unbounded())
+
+
+def test_bounds_of_the_smallest_integer_and_of_zero_scale_too() -> None:
+    class Wide(TwoTurns):
+        def observation_space(self, agent: str) -> spaces.Dict:
+            low, high = np.array([-128, 0], np.int8), np.array([10, 0], np.int8)
+            mask = spaces.Box(0, 1, (3,), np.int8)
+            wide = spaces.Box(low, high, dtype=np.int8)
+            return spaces.Dict({"temperature": wide, "action_mask": mask})
+
+        def _see(self) -> dict[str, dict[str, NDArray[np.int8]]]:
+            mask = np.array([1, 0, 1], np.int8)
+            cold = np.array([-128, 0], np.int8)
+            return {agent: {"temperature": cold, "action_mask": mask} for agent in self.agents}
+
+    observations, _ = RLlibMaskedEnv(Wide()).reset()
+    assert observations["left"]["observations"].tolist() == [-1.0, 0.0]
 
 
 def test_a_masked_episode_cut_short_is_truncated_and_closed() -> None:
