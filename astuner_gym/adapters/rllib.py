@@ -17,6 +17,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from astuner_gym.adapters.text_turns import TextTurns
 from astuner_gym.env import Action, WorkflowEnv
+from astuner_gym.errors import SettingError
 
 T = TypeVar("T")
 
@@ -56,13 +57,6 @@ class StructuredEnv(Protocol):
     def close(self) -> None: ...
 
 
-def _box(observations: spaces.Dict, name: str) -> spaces.Box:
-    box = observations[name]
-    if not isinstance(box, spaces.Box):
-        raise TypeError(f"arrays of an observation must be in boxes, got {box} for {name!r}")
-    return box
-
-
 class RLlibMaskedEnv(MultiAgentEnv):
     """Puts the arrays of an observation into one vector, each value divided by its bound.
 
@@ -70,7 +64,11 @@ class RLlibMaskedEnv(MultiAgentEnv):
     """
 
     def __init__(self, env: StructuredEnv) -> None:
-        """Make the environment; ``env`` is closed with it."""
+        """Make the environment; ``env`` is closed with it.
+
+        Raises:
+            SettingError: An array of the observations has no finite bounds.
+        """
         self._env = env
         self.possible_agents = list(env.possible_agents)
         self.agents = list(self.possible_agents)
@@ -78,9 +76,7 @@ class RLlibMaskedEnv(MultiAgentEnv):
         seen = env.observation_space(self.possible_agents[0])
         mask = seen[MASK]
         self._names = [name for name in seen if name != MASK]
-        boxes = [_box(seen, name) for name in self._names]
-        bounds = [np.maximum(np.abs(box.low), np.abs(box.high)) for box in boxes]
-        self._bounds = np.concatenate([np.ravel(bound) for bound in bounds]).astype(np.float32)
+        self._bounds = np.concatenate([_bound(name, seen[name]) for name in self._names])
         observations = spaces.Dict(
             {
                 "observations": spaces.Box(-1.0, 1.0, self._bounds.shape, np.float32),
@@ -194,6 +190,17 @@ class RLlibWorkflowEnv(MultiAgentEnv):
     def close(self) -> None:
         """End the episode, its tasks and its thread."""
         self._turns.env.close()
+
+
+def _bound(name: str, space: Space[Any]) -> NDArray[np.float32]:
+    """Return the largest magnitude of each value, in one row; 1 for those that are always 0."""
+    if not isinstance(space, spaces.Box) or not space.is_bounded():
+        raise SettingError(
+            f"each array of an observation needs finite bounds to be scaled by, got "
+            f"{name}={space}; make it a bounded Box"
+        )
+    bounds = np.maximum(np.abs(space.low.astype(np.float32)), np.abs(space.high.astype(np.float32)))
+    return np.where(bounds == 0, np.float32(1), bounds).ravel()
 
 
 def _only(agents: Sequence[str], values: Mapping[str, T]) -> dict[str, T]:

@@ -26,7 +26,6 @@ from astuner_gym.episode import run_episode
 from astuner_gym.testing.other_process import call_in_other_process
 
 _GROUP_SIZE = 3
-_LONGEST_DELAY_S = 0.02
 _LONG = "all work and no play " * 10_000
 _SCRIPTS = (
     "我投 Ada 一票。",
@@ -70,6 +69,8 @@ class EnvironmentConformance:
 
     max_steps = 100
     """How far episodes are played; one that is longer is abandoned there."""
+    longest_delay_s = 0.02
+    """Up to how much calls are made late to see that it changes nothing."""
 
     def make_environment(self) -> Environment:
         """Return the environment under test; called for each test anew."""
@@ -127,6 +128,7 @@ class EnvironmentConformance:
     def test_delays_change_no_observation(self) -> None:
         """However late a call is made, the agents who must act are the same."""
         with _DelayingEnv(self.make_environment()) as env:
+            env.longest_s = self.longest_delay_s
             delayed = self._play_on(env, env.reset(seed=7), self._reply(7))
         assert delayed == self.play(seed=7), "a delay before calls changed the episode"
 
@@ -267,16 +269,19 @@ class EnvironmentConformance:
 class _DelayingEnv(WorkflowEnv):
     """Makes each call late, by a time drawn from (agent, call)."""
 
+    longest_s = 0.0
+
     def responder(self, turns: Responder) -> Responder:
-        return _Delaying(turns)
+        return _Delaying(turns, longest_s=self.longest_s)
 
 
 class _Delaying:
-    def __init__(self, turns: Responder) -> None:
+    def __init__(self, turns: Responder, *, longest_s: float) -> None:
         self._turns = turns
+        self._longest_s = longest_s
 
     async def respond(self, call: ChatCall) -> ChatReply:
-        await asyncio.sleep(Random(f"{call.agent}/{call.index}").uniform(0, _LONGEST_DELAY_S))
+        await asyncio.sleep(Random(f"{call.agent}/{call.index}").uniform(0, self._longest_s))
         return await self._turns.respond(call)
 
 

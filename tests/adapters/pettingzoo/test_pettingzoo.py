@@ -14,12 +14,12 @@ from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, see
 from astuner_envs.gsm8k import Gsm8kConfig
 from astuner_envs.werewolves import WerewolvesConfig
 from astuner_gym.adapters.pettingzoo import AECWorkflowEnv, ParallelWorkflowEnv
-from astuner_gym.env import Action, Step, WorkflowEnv
+from astuner_gym.env import WorkflowEnv
 from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError, WorkflowError
 from astuner_gym.judge import Score
 from astuner_gym.task import RecordTasks, Task
-from astuner_gym.workflow import Models, WorkflowResult
+from astuner_gym.workflow import Models, Workflow, WorkflowResult
 
 AGENTS = ("Ann", "Bob", "Cat")
 ADVICE = (
@@ -31,16 +31,18 @@ ADVICE = (
 """What ``api_test`` says of any environment of text with named agents: no fault, to it."""
 
 
+async def say(models: Models, agent: str, text: str) -> str:
+    response = await models[agent]([UserMsg("user", text)])
+    return str(response.content[0].text)  # type: ignore[union-attr]
+
+
 class Debate:
     """Ann and Bob speak at once, then Bob alone; Cat never does."""
 
     async def run(self, task: Task, models: Models) -> WorkflowResult:
-        async def say(agent: str, text: str) -> str:
-            response = await models[agent]([UserMsg("user", text)])
-            return str(response.content[0].text)  # type: ignore[union-attr]
-
-        ann, bob = await asyncio.gather(say("Ann", "You first."), say("Bob", "You first."))
-        last = await say("Bob", f"Ann said {ann}.")
+        words = "You first."
+        ann, bob = await asyncio.gather(say(models, "Ann", words), say(models, "Bob", words))
+        last = await say(models, "Bob", f"Ann said {ann}.")
         return WorkflowResult(output=[ann, bob, last], truncated=last == "too long")
 
 
@@ -53,10 +55,10 @@ class LongestWins:
         )
 
 
-def debate(agents: tuple[str, ...] = AGENTS) -> Environment:
+def debate(*, agents: tuple[str, ...] = AGENTS, workflow: Workflow | None = None) -> Environment:
     return Environment(
         name="debate",
-        workflow=Debate(),
+        workflow=workflow or Debate(),
         judge=LongestWins(),
         train_tasks=RecordTasks("t", [{}, {}, {}]),
         agents=agents,
@@ -65,6 +67,7 @@ def debate(agents: tuple[str, ...] = AGENTS) -> Environment:
 
 ENVIRONMENTS: Mapping[str, Callable[[], Environment]] = {
     "debate": debate,
+    "debate that Ann leaves": lambda: debate(workflow=DebateThatAnnLeaves()),
     "gsm8k": lambda: Gsm8kConfig().build(),
     "werewolves, wolves": lambda: WerewolvesConfig().build(),
     "werewolves, all nine": lambda: WerewolvesConfig(players=9, trainable=None).build(),
@@ -181,19 +184,18 @@ def test_those_who_act_at_once_are_selected_in_turn_and_the_idle_one_never(
         aec.step("more")
 
 
-class _AnnLeaves(WorkflowEnv):
-    """Ends Ann with a reward after her turn, while the others go on, and rewards her again."""
+class DebateThatAnnLeaves:
+    """Ann is rewarded and leaves after the first words, and the judge rewards her at the end."""
 
-    def step(self, actions: Mapping[str, Action]) -> Step:
-        observations, rewards, terminations, truncations, infos = super().step(actions)
-        if "Ann" in actions:
-            rewards["Ann"], terminations["Ann"], truncations["Ann"] = 0.25, True, False
-            infos["Ann"] = {"task": "t"}
-        return observations, rewards, terminations, truncations, infos
+    async def run(self, task: Task, models: Models) -> WorkflowResult:
+        ann, bob = await asyncio.gather(say(models, "Ann", "Go."), say(models, "Bob", "Go."))
+        models.reward("Ann", 0.25)
+        models.leave("Ann")
+        return WorkflowResult(output=[ann, bob, await say(models, "Bob", "More?")])
 
 
 def test_an_agent_that_leaves_waits_for_the_rest_of_its_reward() -> None:
-    env = ParallelWorkflowEnv(_AnnLeaves(debate()))
+    env = ParallelWorkflowEnv(WorkflowEnv(debate(workflow=DebateThatAnnLeaves())))
     env.reset()
     observations, rewards, terminations, _, _ = env.step({"Ann": "aa", "Bob": "b", "Cat": "c"})
     assert (observations["Ann"], rewards["Ann"], terminations["Ann"]) == ({"text": ""}, 0.25, False)
@@ -204,7 +206,7 @@ def test_an_agent_that_leaves_waits_for_the_rest_of_its_reward() -> None:
 
 
 def test_rewards_between_an_agents_turns_are_added_up() -> None:
-    env = AECWorkflowEnv(_AnnLeaves(debate()))
+    env = AECWorkflowEnv(WorkflowEnv(debate(workflow=DebateThatAnnLeaves())))
     env.reset()
     seen = []
     for agent in env.agent_iter():

@@ -132,8 +132,6 @@ def test_gymnasium_steps_an_episode() -> None:
 
 
 class TestConformance(EnvironmentConformance):
-    max_steps = 4
-
     def make_environment(self) -> Environment:
         return Gsm8kConfig().build()
 
