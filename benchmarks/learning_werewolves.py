@@ -5,10 +5,9 @@ the side that learns wins. The parts, with the project's default settings:
 
 - *wolves*: ``env=werewolves algo=grpo``, two wolves against a scripted village that believes its
   seer (``seer_following``).
-- *village*: ``env.trainable=[villager,seer,witch] env.wolves=silent``, a village of five, which
-  shares its weights, against wolves who choose at random and never talk.
+- *village*: ``env.trainable=[villager] env.wolves=uniform``, the three villagers of a village whose
+  seer and witch are scripted (``seer_following``), against wolves who play at random.
 - *control*: *wolves* with rewards permuted within groups.
-- *ppo*: *wolves* with ``algo=ppo``; no bar depends on it.
 - *sft*: the warm start, which imitates players who choose at random, continued for as long as
   *wolves* took.
 """
@@ -21,7 +20,7 @@ from benchmarks.learning import PERMUTED, Benchmark, Part, Results, gains, main,
 from benchmarks.report import Bar
 
 AS_WOLVES = ("env=werewolves", "env.baselines=[]")
-AS_VILLAGE = (*AS_WOLVES, "env.trainable=[villager,seer,witch]", "env.wolves=silent")
+AS_VILLAGE = (*AS_WOLVES, "env.trainable=[villager]", "env.wolves=uniform")
 WOLVES = Part(name="wolves", base="base-wolves", environment=AS_WOLVES, algorithm=("algo=grpo",))
 VILLAGE = Part(
     name="village", base="base-village", environment=AS_VILLAGE, algorithm=("algo=grpo",)
@@ -33,7 +32,6 @@ CONTROL = Part(
     algorithm=("algo=grpo",),
     module=PERMUTED,
 )
-PPO = Part(name="ppo", base="base-wolves", environment=AS_WOLVES, algorithm=("algo=ppo",))
 SFT = Part(
     name="sft",
     base="base-wolves",
@@ -62,7 +60,7 @@ def bars(results: Results) -> dict[str, Bar]:
 BENCHMARK = Benchmark(
     name="learning_werewolves",
     about="Whether reinforcement learning teaches the tiny model to win at env=werewolves.",
-    parts=(WOLVES, VILLAGE, CONTROL, PPO, SFT),
+    parts=(WOLVES, VILLAGE, CONTROL, SFT),
     bars=bars,
     sft_examples=12_000,
 )
