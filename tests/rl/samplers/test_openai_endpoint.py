@@ -471,3 +471,56 @@ def test_a_server_cannot_be_trained(
 ) -> None:
     assert train.main(settings) == 2
     assert "training needs a sampler that returns tokens" in capsys.readouterr().err
+
+
+def test_a_server_plays_the_roles_that_do_not_learn(
+    server: ChatServer, hf_folder: Path, tmp_path: Path
+) -> None:
+    server.answer = lambda request: completion("Ben")
+    run = tmp_path / "run"
+    settings = [
+        "env=werewolves",
+        "env.village=model",
+        "env.rounds=1",
+        "opponent=openai",
+        f"opponent.base_url={server.url}",
+        "opponent.model=expert",
+        f"opponent.api_key_env={KEY_ENV}",
+        "model=hf",
+        f"model.path={hf_folder}",
+        "sampler.context_length=512",
+        "sampler.max_sessions=8",
+        "rollout.max_tokens=4",
+        "train.groups=1",
+        "train.group_size=2",
+        "train.steps=1",
+        "eval.tasks=1",
+        f"run.dir={run}",
+    ]
+    assert train.main(settings) == 0
+    line = json.loads((run / "metrics.jsonl").read_text("utf-8").splitlines()[-1])
+    assert "reward/werewolf/mean" in line
+    assert "tokens/masked/untrained_role" not in line
+    assert line["run/exact"] is False  # a server need not answer the same twice
+    assert any("villager" in str(request) for request in server.requests)
+    kept = "".join(path.read_text("utf-8") for path in run.rglob("*.yaml"))
+    assert KEY not in kept
+
+
+def test_an_opponent_that_does_not_answer_is_found_before_a_run_begins(
+    hf_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [
+        "env=werewolves",
+        "env.village=model",
+        "opponent=openai",
+        "opponent.base_url=http://127.0.0.1:9/v1",
+        "opponent.model=expert",
+        "model=hf",
+        f"model.path={hf_folder}",
+        "sampler.context_length=512",
+        f"run.dir={tmp_path / 'run'}",
+    ]
+    assert train.main(settings) == 2
+    assert "opponent.base_url must be the address of an API" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
