@@ -20,7 +20,7 @@ class RolloutConfig:
     """Episodes in flight at once."""
     attempts: int = 2
     """How often an episode is run before its failure counts."""
-    max_calls: int = 64
+    max_calls: int = 256
     """Calls of an episode, all agents together; one more truncates it."""
     deadline_s: float = 600.0
     """Seconds of wall-clock after which an attempt fails. Depends on the machine's load, so a
