@@ -86,8 +86,7 @@ class Benchmark:
     parts: tuple[Part, ...]
     bars: Callable[[Results], dict[str, Bar]]
     sft_examples: int
-    """Demonstrations of supervised learning: more than the warm start imitates, so that it does not
-    repeat them."""
+    """Demonstrations that supervised learning goes on with; fewer if the environment has fewer."""
 
     def part(self, name: str) -> Part:
         """Return the part of that name."""
