@@ -263,7 +263,7 @@ class SteppedEpisode:
         return info
 
     def _reply(self, agent: str, action: Action) -> ChatReply:
-        _check_action(agent, action)
+        check_action(agent, action)
         return self._settings.parser.parse(action) if isinstance(action, str) else action
 
 
@@ -411,7 +411,12 @@ def _observations(due: Mapping[str, OpenCall]) -> dict[str, Observation]:
     return {agent: open_call.call.messages for agent, open_call in due.items()}
 
 
-def _check_action(agent: str, action: object) -> None:
+def check_action(agent: str, action: object) -> None:
+    """Find out whether an action can be a reply.
+
+    Raises:
+        InvalidAction: It is no reply, or its text is too long or not to be encoded.
+    """
     if isinstance(action, str):
         _check_text(agent, action)
     elif isinstance(action, ChatReply):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from random import Random
+from typing import SupportsIndex
 
 from astuner_gym.errors import SettingError
 from astuner_gym.task import Task, TaskSource
@@ -25,7 +27,7 @@ class TaskDraws:
             options: ``{"task": i}`` chooses the task at that index.
 
         Raises:
-            SettingError: An option is unknown or out of range.
+            SettingError: An option is unknown or out of range, or a number is no whole one.
         """
         options = options or {}
         unknown = options.keys() - {"task"}
@@ -34,7 +36,8 @@ class TaskDraws:
                 f"options of reset may hold 'task' alone, got {sorted(unknown)}; leave them out"
             )
         count = len(self._tasks)
-        index = options.get("task")
+        index = _whole("options['task']", options.get("task"))
+        seed = _whole("seed", seed)
         if index is not None and not 0 <= index < count:
             raise SettingError(
                 f"options['task'] must be in 0 … {count - 1}, the number of tasks less one, "
@@ -43,3 +46,15 @@ class TaskDraws:
         if seed is not None:
             self._random = Random(seed)
         return self._tasks[self._random.randrange(count) if index is None else index]
+
+
+def _whole(name: str, number: SupportsIndex | None) -> int | None:
+    """Return the number as an int: callers have numpy's integers as often as Python's."""
+    if number is None:
+        return None
+    try:
+        return operator.index(number)
+    except TypeError as error:
+        raise SettingError(
+            f"{name} must be a whole number, got {number!r} of type {type(number).__name__}"
+        ) from error

@@ -15,9 +15,10 @@ Episode ``i`` is the one that ``WorkflowEnv.reset(seed=seed + i)`` gives.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, SupportsIndex, TypeAlias
 
 from agentscope.formatter import FormatterBase
 from gymnasium.error import InvalidAction, ResetNeeded
@@ -305,8 +306,9 @@ class VectorWorkflowEnv:
     def _seeds(self, seed: Seeds) -> Sequence[int | None]:
         if seed is None:
             return [None] * len(self)
-        if isinstance(seed, int):
-            return range(seed, seed + len(self))
+        if isinstance(seed, SupportsIndex):
+            first = operator.index(seed)
+            return range(first, first + len(self))
         if len(seed) != len(self):
             raise SettingError(
                 f"seeds must be one for each of {len(self)} episodes, got {len(seed)}; give one "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +51,11 @@ def build_environment(config: ExperimentConfig) -> Environment:
         SettingError: A setting breaks a rule, or a role of ``env.trainable`` cannot be.
         TaskDataError: Task data is absent or malformed.
     """
+    if config.env.trainable == []:
+        raise SettingError(
+            "env.trainable must name a role, or be null to train all, got []; "
+            "set env.trainable=null"
+        )
     environment: Environment = config.env.build()
     if isinstance(config.judge, FunctionJudgeConfig):
         return replace(environment, judge=load_judge("judge.function", config.judge.function))
@@ -202,6 +208,8 @@ class OpenOpponent:
     policy: Policy
     exact: bool
     """Whether it answers a second run of the same seed as it did the first."""
+    fingerprint: str
+    """Of its weights, by which a resumed run knows it again; empty if they are not to be had."""
     close: Callable[[], Awaitable[None]]
 
 
@@ -215,7 +223,7 @@ def open_opponent(config: ExperimentConfig) -> OpenOpponent | None:
         return None
     if isinstance(config.opponent, OpenAIOpponentConfig):
         endpoint = _opponent_endpoint(config.opponent)
-        return OpenOpponent(policy=endpoint, exact=False, close=endpoint.close)
+        return OpenOpponent(policy=endpoint, exact=False, fingerprint="", close=endpoint.close)
     pretrained = load_pretrained(config.opponent.path)
     renderer = build_renderer(pretrained)
     settings = config.sampler
@@ -225,8 +233,17 @@ def open_opponent(config: ExperimentConfig) -> OpenOpponent | None:
     return OpenOpponent(
         policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
         exact=sampler.exact,
+        fingerprint=_fingerprint(pretrained),
         close=sampler.close,
     )
+
+
+def _fingerprint(pretrained: Pretrained) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(pretrained.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 async def check_opponent(config: ExperimentConfig) -> None:

@@ -66,7 +66,7 @@ class CustomEnvConfig:
     """``path.py:name`` of a function ``(task, result)``, or of a judge class."""
     tasks: CustomTasksConfig = field(default_factory=CustomTasksConfig)
     trainable: list[str] | None = None
-    """Roles to train; null or empty trains them all."""
+    """Roles to train; null trains them all."""
 
     def __post_init__(self) -> None:
         self.workflow = _absolute_reference("env.workflow", self.workflow)

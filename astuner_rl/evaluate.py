@@ -116,6 +116,7 @@ def _figures(evaluations: Mapping[str, Evaluation], *, samples: int) -> dict[str
         while k <= samples:
             figures[f"{name}/pass@{k}"] = evaluation.pass_at(k)
             k *= 2
+        figures |= {f"{name}/{figure}": each for figure, each in evaluation.figures().items()}
     return {name: interval for name, interval in figures.items() if interval is not None}
 
 

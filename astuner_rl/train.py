@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -25,6 +25,7 @@ from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import Decay, GrpoConfig, PpoConfig
 from astuner_rl.assembly import (
+    OpenOpponent,
     against,
     build_environment,
     build_examples,
@@ -112,12 +113,12 @@ def train(config: ExperimentConfig) -> None:
     sampler_config = _check(config)
     assert isinstance(config.backbone, LocalBackboneConfig)  # the other one has been served
     torch.set_num_threads(config.backbone.threads)
+    asyncio.run(check_opponent(config))
+    opponent = open_opponent(config)
     pretrained = build_pretrained(config.model, environment)
     renderer = build_renderer(pretrained)
     prepare = _imitation if isinstance(config.algo, SupervisedConfig) else _reward
     learner, make_backbone = prepare(config, environment, pretrained, renderer)
-    asyncio.run(check_opponent(config))
-    opponent = open_opponent(config)
     folder = _open_folder(config)
     with folder.lock(), _failures_of_files(folder):
         checkpoints = RunCheckpoints(
@@ -126,7 +127,7 @@ def train(config: ExperimentConfig) -> None:
             learner=learner,
             keep=config.checkpoint.keep,
             seed=config.seed,
-            config_hash=_config_hash(config),
+            config_hash=_config_hash(config, opponent),
         )
         state = checkpoints.restore()
         # Only now: settings with which the run cannot go on must not replace its own.
@@ -255,11 +256,10 @@ def _run(
 async def _until_closed(
     backbone: Backbone, state: LoopState, closing: Sequence[Callable[[], Awaitable[None]]]
 ) -> None:
-    try:
-        await backbone.run(state)
-    finally:
+    async with AsyncExitStack() as stack:
         for close in closing:
-            await close()
+            stack.push_async_callback(close)
+        await backbone.run(state)
 
 
 def _reward(
@@ -354,13 +354,15 @@ def _open_folder(config: ExperimentConfig) -> RunFolder:
     )
 
 
-def _config_hash(config: ExperimentConfig) -> str:
+def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None) -> str:
     """Name the settings that the bits of a run depend on; the others may change on resume."""
     settings = dataclasses.asdict(config)
     exact = {
         name: settings[name]
         for name in ("env", "algo", "model", "backbone", "judge", "opponent", "seed")
     }
+    if opponent is not None:
+        exact["opponent_weights"] = opponent.fingerprint
     exact["context_length"] = settings["sampler"]["context_length"]
     exact["train"] = [config.train.groups, config.train.group_size, config.train.most_draws]
     exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]

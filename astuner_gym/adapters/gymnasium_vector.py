@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from gymnasium.error import InvalidAction, ResetNeeded
@@ -106,7 +107,7 @@ class GymnasiumVectorEnv(VectorEnv[Texts, Sequence[str], NDArray[Any]]):
             SettingError: An option is unknown, out of range, or no mask of any episode.
             WorkflowError: A workflow blocks the event loop.
         """
-        super().reset(seed=seed if isinstance(seed, int) else None)
+        super().reset(seed=operator.index(seed) if isinstance(seed, SupportsIndex) else None)
         choices = dict(options or {})
         indices = self._masked(choices.pop("reset_mask", None))
         infos: dict[str, Any] = {}

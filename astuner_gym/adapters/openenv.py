@@ -95,7 +95,9 @@ class WorkflowServer(OpenEnvironment[Reply, Prompt, EpisodeState]):
         text, reward, terminated, truncated, info = self._env.step(action.text)
         self._state.step_count += 1
         if not (terminated or truncated):
-            return _prompt(text, info)
+            prompt = _prompt(text, info)
+            prompt.reward = reward
+            return prompt
         return Prompt(
             done=True,
             reward=reward,

@@ -12,6 +12,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from astuner_gym.adapters.text_turns import TextStep, TextTurns
 from astuner_gym.env import Action, WorkflowEnv
 from astuner_gym.spaces import UnicodeText
+from astuner_gym.stepped_episode import check_action
 
 TextObservation: TypeAlias = dict[str, str]
 """``{"text": …}``: PettingZoo's tests take text in a dict alone, and under no other key than its
@@ -138,7 +139,8 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
         """Act for ``agent_selection``; None is the one action of an agent at its end.
 
         Raises:
-            InvalidAction: An agent gets None before its end.
+            InvalidAction: An agent gets None before its end, or what can be no reply; nothing has
+                changed, and it may act again.
             ResetNeeded: No episode is under way.
             WorkflowError: The workflow failed, or an agent is not among those named.
             JudgeError: The judge failed.
@@ -153,6 +155,8 @@ class AECWorkflowEnv(AECEnv[str, TextObservation, Action]):
             raise InvalidAction(
                 f"each agent needs a reply before its end, got None for {agent!r}; give it text"
             )
+        # Now, not when the last one has acted: only this agent has to act again.
+        check_action(agent, action)
         self._cumulative_rewards[agent] = 0.0
         self._clear_rewards()
         self._actions[agent] = action

@@ -129,6 +129,8 @@ class ToolEpisode:
         self._env = env
         self._tools = tools
         self._call: ChatCall | None = None
+        self._given = 0.0
+        """Rewards that have fallen in the episode so far."""
         self._reward: float | None = None
         weakref.finalize(self, env.close)
 
@@ -139,6 +141,7 @@ class ToolEpisode:
             SettingError: The row's prompt is not that of the task's first call.
         """
         self._call = self._reward = None
+        self._given = 0.0
         try:
             self._call = _only_call(self._env.reset(options={"task": task})[1])
             self._check_tools(self._call)
@@ -198,10 +201,11 @@ class ToolEpisode:
         assert self._call is not None, "whoever answers has looked"
         agent, self._call = self._call.agent, None
         _, rewards, _, _, infos = self._env.step({agent: reply})
+        self._given += rewards.get(agent, 0.0)
         if self._env.agents:
-            self._call = _only_call(infos)
+            self._call = _only_call({due: infos[due] for due in self._env.agents})
         else:
-            self._reward = rewards[agent]
+            self._reward = self._given
 
     def _check_tools(self, call: ChatCall) -> None:
         if call.tools != tuple(self._tools):

@@ -15,7 +15,7 @@ or ``agent`` alone where an opponent answers for the others; a run has one rewar
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx
@@ -27,6 +27,7 @@ from astuner_gym.chat.openai_format import message_from_openai, message_to_opena
 from astuner_gym.environment import Environment
 from astuner_gym.episode import judge_result, run_workflow
 from astuner_gym.errors import JudgeError, SettingError
+from astuner_gym.judge import GivenReward
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 
@@ -96,6 +97,9 @@ def plugin(
             """Return the reward of the agent whom the model played; record the other figures."""
             result = _result(trace)
             score = await judge_result(environment.judge, self.data.task, result)
+            left = trace.info[_INFO]
+            given = [GivenReward(**gift) for gift in left["given"]]
+            score = score.with_given(given, calls=left["calls"])
             trace.record_metrics(
                 {
                     "success": float(score.success),
@@ -158,6 +162,8 @@ def plugin(
                 "truncated": result.truncated,
                 "metrics": dict(result.metrics),
                 "agents": sorted(models.roles),
+                "given": [asdict(gift) for gift in models.given],
+                "calls": dict(models.calls),
             }
             return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 

@@ -90,9 +90,10 @@ class RunCheckpoints:
         checkpoint = load_checkpoint(path)
         if checkpoint.meta.config_hash != self.config_hash:
             raise UnusableInputError(
-                f"{path}: a run resumes with its own env, algo, model, judge, seed, rollout, "
-                "train.groups, group_size and most_draws and sampler.context_length, and where the "
-                "learning rate falls with its train.steps, got others; leave them out, or start a "
+                f"{path}: a run resumes with its own env, algo, model, judge, opponent, seed, "
+                "rollout, train.groups, group_size and most_draws and sampler.context_length, and "
+                "where the learning rate falls with its train.steps, got others; leave them out, "
+                "or start a "
                 f"new run with model=hf model.path={checkpoint.model}"
             )
         installed = {name: version(name) for name in VERSIONED}

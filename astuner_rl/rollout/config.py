@@ -21,7 +21,7 @@ class RolloutConfig:
     attempts: int = 2
     """How often an episode is run before its failure counts."""
     max_calls: int = 256
-    """Calls of an episode, all agents together; one more truncates it."""
+    """Calls of an episode, of all agents that the policy plays; one more truncates it."""
     deadline_s: float = 600.0
     """Seconds of wall-clock after which an attempt fails. Depends on the machine's load, so a
     run in which it fired is marked ``run/exact`` = false."""

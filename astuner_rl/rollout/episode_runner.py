@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from astuner_gym.chat.model import EpisodeModels
@@ -55,10 +55,15 @@ class EpisodeRunner:
         responder = self.policy.open(key, params=params, max_calls=self.config.max_calls)
         try:
             async with asyncio.timeout(self.config.deadline_s):
-                result, score = await self._judged(task, responder)
-                calls = Counter(record.call.agent for record in responder.records)
-                rewards = {agent: score.reward(agent) for agent in calls}
-                call_rewards = score.rewards_by_call(calls=calls)
+                result, score, calls = await self._judged(task, responder)
+                # An opponent's calls are not among the records: its agents earn nothing here.
+                agents = dict.fromkeys(record.call.agent for record in responder.records)
+                rewards = {agent: score.reward(agent) for agent in agents}
+                call_rewards = {
+                    agent: earned
+                    for agent, earned in score.rewards_by_call(calls=calls).items()
+                    if agent in agents
+                }
         except TimeoutError:
             reason = (
                 f"{DEADLINE_REASON}: an episode may take {self.config.deadline_s} s "
@@ -87,7 +92,8 @@ class EpisodeRunner:
 
     async def _judged(
         self, task: Task, responder: TrackedResponder
-    ) -> tuple[WorkflowResult, Score]:
+    ) -> tuple[WorkflowResult, Score, Mapping[str, int]]:
+        """Return result, score, and how many calls of each agent were answered."""
         workflow, judge = self.environment.workflow, self.environment.judge
         models = EpisodeModels(responder)
         try:
@@ -98,8 +104,8 @@ class EpisodeRunner:
             # The episode used up its budget of calls or of context: it is judged as it stands.
             result = WorkflowResult(output=None, truncated=True)
             score = await judge_result(judge, task, result)
-            return result, score_with_given(score, models)
-        return outcome.result, outcome.score
+            return result, score_with_given(score, models), models.calls
+        return outcome.result, outcome.score, models.calls
 
     @staticmethod
     def _failed(

@@ -64,14 +64,18 @@ def test_the_panel_is_trained(hf_folder: Path) -> None:
     assert "reward/panelist/mean" in line
 
 
-def test_another_policy_plays_the_roles_that_do_not_learn(hf_folder: Path) -> None:
+def test_another_policy_plays_the_roles_that_do_not_learn(
+    hf_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A frozen model answers for the village; no token of its is in the run's log."""
+    opponent = tmp_path / "opponent"
+    shutil.copytree(hf_folder, opponent)
     settings = [
         "env=werewolves",
         "env.village=model",
         "env.rounds=1",
         "opponent=hf",
-        f"opponent.path={hf_folder}",
+        f"opponent.path={opponent}",
         "model=hf",
         f"model.path={hf_folder}",
         "sampler.context_length=512",
@@ -89,3 +93,17 @@ def test_another_policy_plays_the_roles_that_do_not_learn(hf_folder: Path) -> No
     assert not [name for name in line if name.startswith("reward/villager")]
     assert "tokens/masked/untrained_role" not in line
     assert line["run/exact"] is True
+
+    weights = opponent / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    capsys.readouterr()
+    assert train.main(["run.resume=run", "train.steps=2"]) == 2
+    assert "opponent" in capsys.readouterr().err
+
+
+def test_no_roles_at_all_cannot_learn(capsys: pytest.CaptureFixture[str]) -> None:
+    for env in ("gsm8k", "werewolves"):
+        assert train.main([f"env={env}", "env.trainable=[]"]) == 2
+        assert "env.trainable must name a role, or be null" in capsys.readouterr().err

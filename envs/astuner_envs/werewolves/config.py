@@ -55,7 +55,7 @@ class WerewolvesConfig:
     village: str = "seer_following"
     """Who plays the roles of the village that do not learn."""
     baselines: list[str] = field(default_factory=lambda: ["uniform"])
-    """Scripted players that take the place of a side without models in further evaluations."""
+    """Scripted players against whom each side that learns is measured in further evaluations."""
     tie: str = Tie.RANDOM.value
     """A tied vote lynches one of those tied (``random``), nobody (``none``), or is voted on again
     (``revote``)."""
@@ -136,7 +136,9 @@ class WerewolvesConfig:
         return Environment(
             name=self.name,
             workflow=WerewolvesWorkflow(self.rules),
-            judge=WerewolvesJudge(illegal_reply_penalty=self.illegal_reply_penalty),
+            judge=WerewolvesJudge(
+                illegal_reply_penalty=self.illegal_reply_penalty, side=self._measured_side()
+            ),
             train_tasks=train,
             eval_tasks={"heldout": held_out, **self._against_baselines(players)},
             demonstrations=DemonstrationSets(
@@ -156,13 +158,28 @@ class WerewolvesConfig:
         return train, self._held_out("heldout", players)
 
     def _against_baselines(self, players: dict[str, str]) -> dict[str, TaskSource]:
-        scripted = [side.value for side in Side if not self._has_models(side, players)]
-        return {
-            f"vs_{name}": self._held_out(f"vs_{name}", {**players, side: name})
-            for side in scripted
-            for name in self.baselines
-            if name != players[side]
-        }
+        """Return games of a side that learns against one that a script plays, by set name."""
+        learning = self._learning_sides()
+        sets = {}
+        for side in learning:
+            (other,) = (each for each in Side if each is not side)
+            prefix = "vs" if len(learning) == 1 else f"{side}_vs"
+            seats = {seat: who for seat, who in players.items() if seat not in other.roles}
+            for name in self.baselines:
+                if players[other] != name or self._has_models(other, players):
+                    sets[f"{prefix}_{name}"] = self._held_out(
+                        f"{prefix}_{name}", {**seats, other.value: name}
+                    )
+        return sets
+
+    def _measured_side(self) -> Side:
+        """Return the side whose wins count as success: the one that learns, or the wolves."""
+        sides = self._learning_sides()
+        return sides[0] if len(sides) == 1 else Side.WOLVES
+
+    def _learning_sides(self) -> list[Side]:
+        learning = [*self.rules.roles] if self.trainable is None else self.trainable
+        return [side for side in Side if any(role in learning for role in side.roles)]
 
     def _held_out(self, name: str, players: dict[str, str]) -> TaskSource:
         return Tables(

@@ -14,12 +14,13 @@ from astuner_gym.workflow import WorkflowResult
 class WerewolvesJudge:
     """Rewards each side's players alike, the dead ones too.
 
-    A game that the round limit cut short is worth 0 to all and counts in no win rate. Success is
-    that the side with models has won, or the wolves if both sides have them.
+    A game that the round limit cut short is worth 0 to all and counts in no win rate.
     """
 
-    def __init__(self, *, illegal_reply_penalty: float) -> None:
+    def __init__(self, *, illegal_reply_penalty: float, side: Side) -> None:
+        """Make the judge; success is that the side with models has won, of both ``side``."""
         self._penalty = illegal_reply_penalty
+        self._side = side
 
     async def score(self, task: Task, result: WorkflowResult) -> Score:
         """Return the rewards of the players that models play.
@@ -50,8 +51,8 @@ class WerewolvesJudge:
         if replies:
             metrics["illegal"] = sum(_count(illegal, player) for player in models) / replies
         sides = {roles[player].side for player in models}
-        judged = next(iter(sides)) if len(sides) == 1 else Side.WOLVES
-        return Score(rewards={**rewards, "*": 0.0}, success=winner is judged, metrics=metrics)
+        measured = sides.pop() if len(sides) == 1 else self._side
+        return Score(rewards={**rewards, "*": 0.0}, success=winner is measured, metrics=metrics)
 
 
 def _mapping(value: JsonValue, what: str) -> Mapping[str, JsonValue]:

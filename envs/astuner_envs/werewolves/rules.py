@@ -100,6 +100,8 @@ class Rules:
                 "werewolves must be fewer than the others, or they have won before the first "
                 f"night, got {self.werewolves} of {len(self.roles)} players"
             )
+        if self.rounds > 100:
+            raise SettingError(f"rounds must be <= 100, got {self.rounds}")
         for name, value, least in (
             ("wolf_talks", self.wolf_talks, 0),
             ("talks", self.talks, 0),

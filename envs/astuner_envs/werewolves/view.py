@@ -150,7 +150,7 @@ class StructuredWerewolves:
         if actions.keys() != {*self.agents}:
             raise InvalidAction(
                 f"each player who must act needs one action and no other may act: the players are "
-                f"{self.agents}, got actions of {sorted(actions)}"
+                f"{self.agents}, got actions of {sorted(actions, key=repr)}"
             )
         answers = {
             player: self._arrays.answer(operator.index(action), self._requests[player])

@@ -27,8 +27,7 @@ _TASKS = {
     Role.WEREWOLF: "Each night your pack kills a player. By day, do not be found out.",
     Role.VILLAGER: "Find the werewolves and have them lynched.",
     Role.SEER: "Each night you learn whether a player is a werewolf.",
-    Role.WITCH: "You can heal one victim of the night and poison one player, once each.",
-    Role.HUNTER: "When you die you may shoot a player.",
+    Role.HUNTER: "When you die, unless by poison, you may shoot a player.",
 }
 _QUESTIONS = {
     Ask.WOLF_TALK: "Say something to your pack.",
@@ -69,7 +68,7 @@ _OWN = frozenset(
     }
 )
 """Events that are not told to whoever made them: its own reply stands in its conversation."""
-_NAME = re.compile(rf"\b(?:{'|'.join((*NAMES, NOBODY))})\b")
+_NAME = re.compile(rf"\b(?:{'|'.join((*NAMES, NOBODY))})\b", re.IGNORECASE)
 
 
 def introduction(view: View) -> str:
@@ -80,7 +79,7 @@ def introduction(view: View) -> str:
             f"You are {view.player}, {_with_article(role)} in a game of werewolves.",
             *([f"Your pack: {' '.join(view.pack)}."] if view.pack else []),
             f"Players: {' '.join(view.rules.players)}.",
-            _TASKS[role],
+            potions_in_words(view.rules) if role is Role.WITCH else _TASKS[role],
             rules_in_words(view.rules),
         )
     )
@@ -97,6 +96,13 @@ def rules_in_words(rules: Rules) -> str:
     }[rules.tie]
     goal = "are half of the living" if rules.parity else "alone are alive"
     return f"Roles: {cast}. Wolves win when they {goal}. In votes {tie}."
+
+
+def potions_in_words(rules: Rules) -> str:
+    """Return what the witch is told of her potions."""
+    both = "" if rules.witch_may_use_both else ", not both in one night"
+    whom = "" if rules.witch_may_heal_self else ", but not yourself"
+    return f"Once you can heal the victim of the night{whom}, and once poison a player{both}."
 
 
 class Transcript:
@@ -126,7 +132,8 @@ def question(request: Request) -> str:
 def read(request: Request, reply: str) -> Answer:
     r"""Return what a reply says; None if no choice can be read from it.
 
-    A choice is the one name in the last line that has any; with several names it is ambiguous.
+    A choice is the one name in the last line that has any, in letters of either case; with several
+    names it is ambiguous.
     Whether the rules allow it is the engine's business.
 
     Example: ``"Ben is odd.\nI vote for Cleo."`` chooses Cleo, ``"Ben or Cleo"`` nobody at all.
@@ -134,10 +141,10 @@ def read(request: Request, reply: str) -> Answer:
     if request.ask.is_speech:
         return Speech(reply)
     for line in reversed(reply.splitlines()):
-        names = set(_NAME.findall(line))
+        names = {name.capitalize() for name in _NAME.findall(line)}
         if len(names) == 1:
             (name,) = names
-            return Choice(None if name == NOBODY else name)
+            return Choice(None if name == NOBODY.capitalize() else name)
         if names:
             return None
     return None

@@ -11,6 +11,7 @@ import asyncio
 from dataclasses import asdict
 
 from agentscope.agent import Agent, InjectionConfig, ReActConfig
+from agentscope.event import ReplyFinishedReason
 from agentscope.message import UserMsg
 from agentscope.tool import Toolkit
 
@@ -75,6 +76,10 @@ class _Agent:
         """Put the request into words, and read the reply."""
         message = self._transcript.message(game.view(request.player), request)
         reply = await self._agent.reply(UserMsg(name="user", content=message))
+        if reply.finished_reason is ReplyFinishedReason.EXCEED_MAX_ITERS:
+            # It called a tool, and there is none. AgentScope has asked once more, for a summary,
+            # and may have spoken itself: that is no answer of the player's.
+            return None
         return read(request, reply.get_text_content() or "")
 
 

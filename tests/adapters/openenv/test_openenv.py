@@ -102,6 +102,7 @@ def test_an_episode_is_played_and_rewarded_at_its_end() -> None:
         assert (result.reward, result.done) == (None, False)
         result = client.step(Reply(text=CALCULATE))
         assert (result.observation.text, result.done) == ("tool calculator: 7", False)
+        assert result.reward == 0.0
         state = client.state()
         assert (state.episode_id, state.step_count, state.task) == ("first", 1, "tom-0")
         result = client.step(Reply(text="#### 7"))

@@ -17,10 +17,10 @@ from astuner_envs.werewolves.demonstrations import conversations
 from astuner_envs.werewolves.engine import Game
 from astuner_envs.werewolves.judge import WerewolvesJudge
 from astuner_envs.werewolves.players import Uniform, draws, play
-from astuner_envs.werewolves.rules import SEVEN_PLAYERS, Role
+from astuner_envs.werewolves.rules import SEVEN_PLAYERS, Role, Side
 from astuner_envs.werewolves.tasks import Table
 from astuner_envs.werewolves.words import write
-from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole
+from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
 from astuner_gym.environment import Environment
 from astuner_gym.episode import EpisodeOutcome, run_episode
 from astuner_gym.errors import SettingError, TaskDataError
@@ -94,6 +94,46 @@ def test_reasoning_reaches_no_other_player() -> None:
             assert message.role is ChatRole.ASSISTANT or message.thinking == ""
 
 
+def test_a_reply_that_calls_a_tool_is_no_answer() -> None:
+    environment = WerewolvesConfig(trainable=None).build()
+
+    class CallsTools:
+        async def respond(self, call: ChatCall) -> ChatReply:
+            return ChatReply(text="I am a wolf.", tool_calls=(ToolCall("kill", "{}"),))
+
+    outcome = asyncio.run(
+        run_episode(
+            environment.workflow, environment.judge, environment.train_tasks[0], CallsTools()
+        )
+    )
+    asked, illegal = result(outcome)["asked"], result(outcome)["illegal"]
+    assert asked == illegal
+    events = result(outcome)["events"]
+    assert isinstance(events, list)
+    assert {event["text"] for event in events if event["kind"] == "speech"} == {""}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "side"),
+    [(["werewolf"], Side.WOLVES), (["seer", "witch"], Side.VILLAGE), (None, Side.WOLVES)],
+)
+def test_success_is_that_the_side_that_learns_has_won(
+    trainable: list[str] | None, side: Side
+) -> None:
+    environment = WerewolvesConfig(trainable=trainable, wolves="model", village="model").build()
+    roles = {"Ada": "werewolf", "Ben": "seer"}
+    output: JsonValue = {
+        "winner": "village",
+        "roles": roles,
+        "models": list(roles),
+        "asked": {},
+        "illegal": {},
+        "events": [],
+    }
+    score = asyncio.run(environment.judge.score(Task("t", {}), WorkflowResult(output=output)))
+    assert score.success == (side is Side.VILLAGE)
+
+
 def test_each_prompt_extends_the_one_before_it() -> None:
     _, calls = played(seed=0)
     last: dict[str, Sequence[ChatMessage]] = {}
@@ -113,7 +153,7 @@ def test_demonstrations_are_what_the_agents_would_have_said() -> None:
 
 
 def test_everyone_on_the_side_that_wins_is_rewarded_alike_and_illegal_replies_cost() -> None:
-    judge = WerewolvesJudge(illegal_reply_penalty=0.1)
+    judge = WerewolvesJudge(illegal_reply_penalty=0.1, side=Side.WOLVES)
     output: JsonValue = {
         "winner": "wolves",
         "roles": {"Ada": "werewolf", "Ben": "seer", "Cleo": "villager"},
@@ -133,8 +173,8 @@ def test_everyone_on_the_side_that_wins_is_rewarded_alike_and_illegal_replies_co
     }
 
 
-def test_success_is_that_of_the_side_with_models() -> None:
-    judge = WerewolvesJudge(illegal_reply_penalty=0.0)
+def test_success_is_that_of_the_side_that_is_measured() -> None:
+    judge = WerewolvesJudge(illegal_reply_penalty=0.0, side=Side.VILLAGE)
     output: JsonValue = {
         "winner": "wolves",
         "roles": {"Ada": "werewolf", "Ben": "seer"},
@@ -164,7 +204,7 @@ def test_a_game_cut_short_is_no_loss() -> None:
 
 
 def test_no_output_is_no_loss_either() -> None:
-    judge = WerewolvesJudge(illegal_reply_penalty=0.1)
+    judge = WerewolvesJudge(illegal_reply_penalty=0.1, side=Side.WOLVES)
     score = asyncio.run(judge.score(Task("t", {}), WorkflowResult(output=None, truncated=True)))
     assert (score.reward("Ada"), score.success) == (0.0, False)
 
@@ -208,14 +248,24 @@ def test_a_side_that_does_not_learn_may_be_played_by_models_as_well() -> None:
     environment = WerewolvesConfig(village="model").build()
     table = Table.of(environment.train_tasks[0])
     assert {table.player(role) for role in SEVEN_PLAYERS.roles} == {"model"}
-    assert set(environment.eval_tasks) == {"heldout"}
 
 
 def test_both_sides_may_learn() -> None:
     environment = WerewolvesConfig(trainable=None).build()
     table = Table.of(environment.train_tasks[0])
     assert {table.player(role) for role in SEVEN_PLAYERS.roles} == {"model"}
-    assert set(environment.eval_tasks) == {"heldout"}
+
+
+def test_each_side_that_learns_is_measured_against_the_baselines() -> None:
+    both = WerewolvesConfig(trainable=None).build().eval_tasks
+    assert set(both) == {"heldout", "wolves_vs_uniform", "village_vs_uniform"}
+    wolves = Table.of(both["wolves_vs_uniform"][0])
+    assert wolves.player(Role.WEREWOLF) == "model"
+    assert {wolves.player(role) for role in Side.VILLAGE.roles} == {"uniform"}
+    # Models that do not learn make room for the script.
+    against_models = WerewolvesConfig(village="model").build().eval_tasks
+    assert set(against_models) == {"heldout", "vs_uniform"}
+    assert Table.of(against_models["vs_uniform"][0]).player(Role.SEER) == "uniform"
 
 
 def test_held_out_games_are_no_training_games() -> None:

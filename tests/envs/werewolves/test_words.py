@@ -24,6 +24,7 @@ def game(*, seed: int = 0) -> Game:
         ("Cleo is odd.\nI vote for Ben.", "Ben"),
         ("Ben, definitely Ben!\n\n", "Ben"),
         ("**Ben**", "Ben"),
+        ("BEN", "Ben"),
         ("Gus", "Gus"),  # that he may not be chosen is the engine's business
     ],
 )
@@ -31,9 +32,7 @@ def test_a_choice_is_the_one_name_in_the_last_line_that_has_any(reply: str, targ
     assert read(VOTE, reply) == Choice(target)
 
 
-@pytest.mark.parametrize(
-    "reply", ["", "Ben or Cleo", "ben", "Benjamin", "I abstain", "\u202e", "貓"]
-)
+@pytest.mark.parametrize("reply", ["", "Ben or Cleo", "Benjamin", "I abstain", "\u202e", "貓"])
 def test_a_reply_without_one_name_is_no_choice(reply: str) -> None:
     assert read(VOTE, reply) is None
 
