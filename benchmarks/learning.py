@@ -119,6 +119,9 @@ class Result:
     tasks: int
     solved: dict[str, str]
     """By set and decoding, ``heldout T=1``: a 1 for each task that was solved, else a 0."""
+    means: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By set and decoding, the means of what workflow and judge measure, such as
+    ``judge/illegal``."""
     minutes: float = 0.0
     """Wall-clock of the whole command, its own evaluations included."""
     train_s: float = 0.0
@@ -244,19 +247,27 @@ def _peak_rss_gb(pid: int) -> float:
     return 0.0
 
 
-def solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is measured of a policy; see :class:`Result`."""
+
+    solved: dict[str, str]
+    means: dict[str, dict[str, float]]
+
+
+def measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
     """Play the first tasks of every held-out set, greedily and at temperature 1.
 
     Raises:
         RuntimeError: An episode failed, so that the tasks would not be the same for all policies.
     """
-    return asyncio.run(_solved_tasks(config, tasks=tasks))
+    return asyncio.run(_measured_policy(config, tasks=tasks))
 
 
-async def _solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, str]:
+async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
     environment = build_environment(config)
     opened = open_policy(config, environment)
-    solved = {}
+    measured = Measured({}, {})
     try:
         runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
         for decoding, temperature in DECODINGS.items():
@@ -267,10 +278,13 @@ async def _solved_tasks(config: ExperimentConfig, *, tasks: int) -> dict[str, st
             )
             # The step is a part of every draw's name; one step for all pairs the draws.
             for name, evaluation in (await evaluator.run(step=0)).items():
-                solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
+                measured.solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
+                measured.means[f"{name} {decoding}"] = {
+                    figure: interval.mean for figure, interval in evaluation.figures().items()
+                }
     finally:
         await opened.close()
-    return solved
+    return measured
 
 
 def _successes(episodes: Sequence[Episode]) -> str:
@@ -287,6 +301,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
     if found is not None:
         return found
     print(f"{part.base}, seed {seed}: measuring", flush=True)
+    measured = measured_policy(compose_experiment(command), tasks=plan.tasks)
     return store.keep(
         Result(
             part=part.base,
@@ -294,7 +309,8 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
             commit=store.commit,
             command=command,
             tasks=plan.tasks,
-            solved=solved_tasks(compose_experiment(command), tasks=plan.tasks),
+            solved=measured.solved,
+            means=measured.means,
         )
     )
 
@@ -315,6 +331,8 @@ def trained_policy(
     load_after = os.getloadavg()[0]
     lines = read_metrics(run / "metrics.jsonl")
     print(f"{part.name}, seed {seed}: measuring", flush=True)
+    last = of_trained_run(compose_experiment([f"run.resume={run}"]))
+    measured = measured_policy(last, tasks=tasks)
     return store.keep(
         Result(
             part=part.name,
@@ -322,9 +340,8 @@ def trained_policy(
             commit=store.commit,
             command=tuple(command),
             tasks=tasks,
-            solved=solved_tasks(
-                of_trained_run(compose_experiment([f"run.resume={run}"])), tasks=tasks
-            ),
+            solved=measured.solved,
+            means=measured.means,
             minutes=finished.seconds / 60,
             train_s=training_seconds(lines),
             peak_rss_gb=finished.peak_rss_gb,
@@ -446,6 +463,8 @@ def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
                 name: {
                     "before": results[part.base, seed].accuracy(name),
                     "after": after.accuracy(name),
+                    "means_before": results[part.base, seed].means[name],
+                    "means_after": after.means[name],
                     "gain": asdict(gain(results[part.base, seed], after, name)),
                 }
                 for name in after.solved

@@ -1,7 +1,9 @@
 """Whether reinforcement learning teaches the tiny model to win at ``env=werewolves``.
 
 How it is measured: ``benchmarks.learning``; a task is a game of seven players, and it is solved if
-the side that learns wins. The parts, with the project's default settings:
+the side that learns wins; ``judge/illegal`` among the means is the share of replies that the rules
+do not allow. Contexts have at most 512 tokens and replies 16. The parts, otherwise with the
+project's default settings:
 
 - *wolves*: ``env=werewolves algo=grpo``, two wolves against a scripted village that believes its
   seer (``seer_following``).
@@ -19,7 +21,7 @@ import math
 from benchmarks.learning import PERMUTED, Benchmark, Part, Results, gains, main, trained
 from benchmarks.report import Bar
 
-AS_WOLVES = ("env=werewolves", "env.baselines=[]")
+AS_WOLVES = ("env=werewolves", "env.baselines=[]", "sampler.context_length=512")
 AS_VILLAGE = (*AS_WOLVES, "env.trainable=[villager]", "env.wolves=uniform")
 WOLVES = Part(name="wolves", base="base-wolves", environment=AS_WOLVES, algorithm=("algo=grpo",))
 VILLAGE = Part(
