@@ -184,6 +184,21 @@ def test_those_who_act_at_once_are_selected_in_turn_and_the_idle_one_never(
         aec.step("more")
 
 
+def test_a_reply_that_is_none_concerns_its_own_agent_alone(aec: AECWorkflowEnv) -> None:
+    aec.reset(seed=0)
+    with pytest.raises(InvalidAction, match="'Ann'"):
+        aec.step(5)  # type: ignore[arg-type]
+    assert aec.agent_selection == "Ann"
+    aec.step("first")
+    assert aec.agent_selection == "Bob"
+    with pytest.raises(InvalidAction, match="'Bob'"):
+        aec.step(b"bytes")  # type: ignore[arg-type]
+    aec.step("second")
+    # What Ann said is not lost, so the debate goes on with Bob's last word.
+    assert aec.agent_selection == "Bob"
+    assert "Ann said first." in aec.observe("Bob")["text"]
+
+
 class DebateThatAnnLeaves:
     """Ann is rewarded and leaves after the first words, and the judge rewards her at the end."""
 

@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 import torch
+from agentscope.message import UserMsg
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.utils import get_json_schema
@@ -20,8 +21,10 @@ from astuner_envs.gsm8k.expert import tool_schema
 from astuner_envs.gsm8k.workflow import AGENT, SYSTEM_PROMPT
 from astuner_gym.adapters.trl import ToolEpisode, ToolEpisodes
 from astuner_gym.chat.messages import ChatMessage, ChatRole, Conversation, ToolCall
-from astuner_gym.environment import DemonstrationSets
-from astuner_gym.task import RecordTasks
+from astuner_gym.environment import DemonstrationSets, Environment
+from astuner_gym.judge import FunctionJudge
+from astuner_gym.task import RecordTasks, Task
+from astuner_gym.workflow import Models, WorkflowResult
 from astuner_rl.learning.tiny.build import build_tiny
 from astuner_rl.learning.tiny.config import TinyConfig
 from tests.adapters.examples import changed, examples
@@ -222,6 +225,36 @@ def test_trls_tool_loop_is_the_workflows(policy: Path, tmp_path: Path) -> None:
         expression = call["function"]["arguments"].get("expression")
         if expression in results:
             assert result["content"] == results[expression]
+
+
+class RewardsAsItGoes:
+    """Two calls, each rewarded at once."""
+
+    async def run(self, task: Task, models: Models) -> WorkflowResult:
+        model = models["agent"]
+        first = [UserMsg(name="user", content="Add.")]
+        await model(first, tools=[tool_schema()])
+        models.reward("agent", 0.5)
+        await model([*first, UserMsg(name="user", content="And?")], tools=[tool_schema()])
+        models.reward("agent", 0.25)
+        return WorkflowResult(output=None)
+
+
+def test_rewards_that_fall_in_an_episode_count() -> None:
+    environment = Environment(
+        name="as it goes",
+        workflow=RewardsAsItGoes(),
+        judge=FunctionJudge(lambda task, result: 1.0),
+        train_tasks=RecordTasks("t", [{}]),
+    )
+    episodes = ToolEpisodes(environment)
+    (row,) = episodes.rows([0])
+    for _ in range(2):  # nothing of an episode is left in the next
+        episode = episodes.make()
+        episode.reset(**row)
+        episode.calculator(expression="1+1")  # type: ignore[attr-defined]
+        completion = [{"role": "assistant", "content": "2"}]
+        assert episodes.rewards(completions=[completion], environments=[episode]) == [1.75]
 
 
 def test_the_example_in_the_documentation_runs(

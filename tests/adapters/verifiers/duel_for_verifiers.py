@@ -12,18 +12,19 @@ from astuner_gym.workflow import Models, WorkflowResult
 
 
 class Duel:
-    """Each speaks once."""
+    """Each speaks once, and earns a part of its reward at once."""
 
     async def run(self, task: Task, models: Models) -> WorkflowResult:
         for agent in ("Ann", "Bob"):
             await models[agent]([UserMsg("user", "Go.")])
+            models.reward(agent, 0.5)
         return WorkflowResult(output=None)
 
 
 environment = Environment(
     name="duel",
     workflow=Duel(),
-    judge=FunctionJudge(lambda task, result: Score(rewards={"Ann": 2.0, "Bob": 3.0}, success=True)),
+    judge=FunctionJudge(lambda task, result: Score(rewards={"Ann": 1.5, "Bob": 2.5}, success=True)),
     train_tasks=RecordTasks("duel", [{}]),
 )
 DuelTaskset, DuelHarness, DuelEnv = plugin(environment)
