@@ -394,6 +394,7 @@ def test_a_server_is_measured(
         "heldout/reward": 0.25,
         "heldout/pass@2": 0.5,
         "heldout/pass@4": 1.0,
+        "heldout/judge/answered": 1.0,
     }
 
 
