@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -137,7 +139,13 @@ class TransformersSampler:
         """By engine, tokens that its requests may still sample, at most."""
         self._homes: dict[_Group, int] = {}
         """Which engine samples for a group of episodes, until the weights change."""
-        self._loading = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        """Set while no request runs."""
+        self._idle.set()
+        self._open = asyncio.Event()
+        """Set while requests may start; cleared while weights are loaded."""
+        self._open.set()
 
     @property
     def policy_version(self) -> int:
@@ -160,17 +168,15 @@ class TransformersSampler:
         """
         request = Request(prompt_ids=np.asarray(prompt_ids, np.int64), params=params, key=key)
         self._check_request(request)
-        if self._loading:
-            raise SamplerError(
-                "a completion must be sampled by one version of the weights, but others are being "
-                "loaded; await load_weights first"
-            )
+        await self._open.wait()
         # A sampler that is broken in part would answer some episodes of a batch and not others.
         for engine in self._engines:
             engine.require_alive()
         home = self._home(key.episode)
-        self._unfinished[home] += params.max_tokens
         future = self._engines[home].submit(request)
+        self._unfinished[home] += params.max_tokens
+        self._running += 1
+        self._idle.clear()
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -178,27 +184,38 @@ class TransformersSampler:
             raise
         finally:
             self._unfinished[home] -= params.max_tokens
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()
 
     def release(self, episode: EpisodeKey) -> None:
         """Let the cached tokens of an episode go first when room is needed."""
         self._engines[self._home(episode)].release(episode)
 
-    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    async def load_weights(
+        self, weights: Mapping[str, torch.Tensor], *, version: int, in_flight: bool = False
+    ) -> None:
         """Copy weights into the sampler's own model and drop everything cached.
 
+        Args:
+            weights: Named as in the model's state dict; of tensors that are tied, one will do.
+            version: Of the new weights.
+            in_flight: Whether requests that run go on with them; otherwise they end first. See
+                :class:`astuner_rl.samplers.protocol.Sampler`.
+
         Raises:
-            SamplerError: A request is in flight, or names or shapes are not the model's.
+            SamplerError: Names or shapes are not the model's; the old weights stay. Or the sampler
+                broke or was closed.
         """
-        self._loading = True
+        self._open.clear()
         try:
-            await self._call_all(lambda batcher: batcher.require_idle())
-            # The engines idle, and nothing wakes them meanwhile.
-            copy_weights(self._model, weights)
-            await self._call_all(lambda batcher: batcher.forget(policy_version=version))
+            if not in_flight:
+                await self._idle.wait()
+            await self._change_weights(weights, version=version)
             self._homes.clear()
+            self._policy_version = version
         finally:
-            self._loading = False
-        self._policy_version = version
+            self._open.set()
 
     async def close(self) -> None:
         """Fail every unfinished request and end the threads."""
@@ -212,9 +229,29 @@ class TransformersSampler:
             self._homes[group] = self._unfinished.index(min(self._unfinished))
         return self._homes[group]
 
-    async def _call_all(self, action: Callable[[ContinuousBatcher], None]) -> None:
-        for future in [engine.call(action) for engine in self._engines]:
-            await asyncio.wrap_future(future)
+    async def _change_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+        """Copy weights while every engine stands still between two steps, since they share them."""
+        loaded: Future[bool] = Future()
+
+        def stand_still(batcher: ContinuousBatcher, standing: Future[None]) -> None:
+            standing.set_result(None)
+            if loaded.result():
+                batcher.change_weights(policy_version=version)
+
+        changes = []
+        try:
+            standing: list[Future[None]] = [Future() for _ in self._engines]
+            for engine, stands in zip(self._engines, standing, strict=True):
+                changes.append(engine.call(partial(stand_still, standing=stands)))
+            for stands in standing:
+                await asyncio.wrap_future(stands)
+            copy_weights(self._model, weights)
+            loaded.set_result(True)
+        finally:
+            if not loaded.done():
+                loaded.set_result(False)
+        for change in changes:
+            await asyncio.wrap_future(change)
 
     def _check_request(self, request: Request) -> None:
         length, context = len(request.prompt_ids), self._config.context_length

@@ -119,7 +119,9 @@ class JournalledSampler(ScriptedSampler):
         super().__init__(answer)
         self._journal = journal
 
-    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    async def load_weights(
+        self, weights: Mapping[str, torch.Tensor], *, version: int, in_flight: bool = False
+    ) -> None:
         self._journal.events.append(f"load {version}, of update {weights['updates']}")
         await super().load_weights(weights, version=version)
 
@@ -263,11 +265,6 @@ def test_each_step_is_sampled_by_the_weights_of_the_step_before(loop: Loop) -> N
     assert [journal.versions(step, "train") for step in (1, 2)] == [{0}, {1}]
     # What is measured after a step are the weights that it made.
     assert [journal.versions(step, "eval/heldout") for step in (0, 2)] == [{0}, {2}]
-    spans = [
-        {span.policy_version for unit in batch for t in unit.timelines for span in t.spans}
-        for batch in journal.batches
-    ]
-    assert spans == [{0}, {1}]
 
 
 @pytest.mark.parametrize(
