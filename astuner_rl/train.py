@@ -40,7 +40,7 @@ from astuner_rl.assembly import (
 from astuner_rl.backbones.checkpoints import Resumable, RunCheckpoints
 from astuner_rl.backbones.debug import DebugBackbone
 from astuner_rl.backbones.held_out import HeldOutEvaluator
-from astuner_rl.backbones.local import LocalBackbone, LoopState
+from astuner_rl.backbones.loop import LoopState, TrainingLoop
 from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
@@ -137,7 +137,11 @@ def train(config: ExperimentConfig) -> None:
         try:
             # The sampler copies the weights, so it is made after they were restored.
             sampler = build_sampler(sampler_config, pretrained, renderer, policy_version=state.step)
-            exact = sampler.exact and (opponent is None or opponent.exact)
+            exact = (
+                sampler.exact
+                and (opponent is None or opponent.exact)
+                and config.overlap.max_staleness == 0
+            )
             state = replace(state, exact=state.exact and exact)
             policy = TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed)
             runner = EpisodeRunner(
@@ -178,7 +182,13 @@ def _check(config: ExperimentConfig) -> TransformersSamplerConfig:
         )
     if isinstance(config.algo, GrpoConfig):
         config.algo.require_group_size(config.train.group_size)
-    if config.rollout.temperature == 0 and not isinstance(config.algo, SupervisedConfig):
+    if isinstance(config.algo, SupervisedConfig):
+        if config.overlap.max_staleness > 0:
+            raise SettingError(
+                "overlap.max_staleness must be 0 with algo=sft, which samples nothing to learn "
+                f"from, got {config.overlap.max_staleness}; set overlap.max_staleness=0"
+            )
+    elif config.rollout.temperature == 0:
         raise SettingError(
             "rollout.temperature must be > 0 to learn from what was sampled, got 0.0; "
             "set rollout.temperature=1"
@@ -272,8 +282,8 @@ def _reward(
     assert isinstance(config.algo, GrpoConfig | PpoConfig)
     learner = build_learner(config.algo, pretrained, updates=config.train.steps)
 
-    def make(parts: _RunParts) -> LocalBackbone:
-        return LocalBackbone(
+    def make(parts: _RunParts) -> TrainingLoop:
+        return TrainingLoop(
             runner=parts.runner,
             evaluator=parts.evaluator,
             sampler=parts.sampler,
@@ -282,6 +292,7 @@ def _reward(
             checkpoints=parts.checkpoints,
             train=config.train,
             checkpoint=config.checkpoint,
+            overlap=config.overlap,
             seed=config.seed,
             trainable=config.env.trainable,
         )
@@ -359,7 +370,7 @@ def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None) -> str
     settings = dataclasses.asdict(config)
     exact = {
         name: settings[name]
-        for name in ("env", "algo", "model", "backbone", "judge", "opponent", "seed")
+        for name in ("env", "algo", "model", "backbone", "judge", "opponent", "overlap", "seed")
     }
     if opponent is not None:
         exact["opponent_weights"] = opponent.fingerprint
