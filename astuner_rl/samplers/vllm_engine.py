@@ -133,7 +133,7 @@ class VllmEngine:
             SettingError: vLLM is not installed, does not know the model, or lacks memory.
         """
         require_vllm()
-        _require_memory(model, settings)
+        require_memory(model, settings)
         with ExitStack() as on_failure:
             output = ChildOutput()
             on_failure.callback(output.close)
@@ -261,8 +261,12 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _require_memory(model: PreTrainedModel, settings: EngineSettings) -> None:
-    """Refuse at once what vLLM would refuse after most of a minute."""
+def require_memory(model: PreTrainedModel, settings: EngineSettings) -> None:
+    """Refuse at once what vLLM would refuse after most of a minute.
+
+    Raises:
+        SettingError: Weights and cache are larger than the memory that is free.
+    """
     weights = sum(weight.numel() for weight in model.parameters()) * settings.dtype.itemsize
     needed = weights / settings.tensor_parallel / _GIB + settings.cache_gib
     available = _available_memory() / _GIB
