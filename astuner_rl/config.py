@@ -26,6 +26,7 @@ from astuner_rl.backbones.config import (
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rules import require_choice, require_range
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracing.wandb_logger import LoggerMode
 
 
@@ -197,7 +198,7 @@ class ExperimentConfig:
         require_range("seed", self.seed, low=0)
         if isinstance(self.algo, GrpoConfig):
             self.algo.require_group_size(self.train.group_size)
-        if isinstance(self.sampler, TransformersSamplerConfig):
+        if isinstance(self.sampler, TransformersSamplerConfig | VllmSamplerConfig):
             require_room(self.rollout.max_tokens, context_length=self.sampler.context_length)
         is_named = isinstance(self.opponent, HfOpponentConfig | OpenAIOpponentConfig)
         if is_named and self.env.trainable is None:

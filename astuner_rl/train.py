@@ -26,6 +26,7 @@ from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import Decay, GrpoConfig, PpoConfig
 from astuner_rl.assembly import (
     OpenOpponent,
+    TokenSamplerConfig,
     against,
     build_environment,
     build_examples,
@@ -34,6 +35,7 @@ from astuner_rl.assembly import (
     build_renderer,
     build_sampler,
     check_opponent,
+    check_sampler,
     open_opponent,
     open_policy,
 )
@@ -50,7 +52,7 @@ from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
-from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
+from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.tracing.atomic_file import write_atomically
 from astuner_rl.tracing.journal import RunJournal
 from astuner_rl.tracing.metrics import MetricsLog
@@ -84,7 +86,7 @@ class _RunParts:
 
     runner: EpisodeRunner
     evaluator: HeldOutEvaluator
-    sampler: TransformersSampler
+    sampler: Sampler
     recorder: RunJournal
     checkpoints: RunCheckpoints
 
@@ -173,13 +175,15 @@ def train(config: ExperimentConfig) -> None:
         print(f"report: {folder.report}")
 
 
-def _check(config: ExperimentConfig) -> TransformersSamplerConfig:
+def _check(config: ExperimentConfig) -> TokenSamplerConfig:
     """Refuse settings that do not go together, before the first slow step."""
-    if not isinstance(config.sampler, TransformersSamplerConfig):
+    if not isinstance(config.sampler, TokenSamplerConfig):
         raise SettingError(
             "training needs a sampler that returns tokens and takes new weights, got "
-            f"sampler={config.choices['sampler']}; set sampler=transformers, or backbone=debug"
+            f"sampler={config.choices['sampler']}; set sampler=transformers, sampler=vllm, or "
+            "backbone=debug"
         )
+    check_sampler(config)
     if isinstance(config.algo, GrpoConfig):
         config.algo.require_group_size(config.train.group_size)
     if isinstance(config.algo, SupervisedConfig):
@@ -224,7 +228,7 @@ def _run(
     make_backbone: _MakeBackbone,
     *,
     runner: EpisodeRunner,
-    sampler: TransformersSampler,
+    sampler: Sampler,
     checkpoints: RunCheckpoints,
     closing: Sequence[Callable[[], Awaitable[None]]],
 ) -> None:

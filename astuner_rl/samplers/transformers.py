@@ -14,15 +14,15 @@ import numpy as np
 import torch
 
 from astuner_gym.errors import SettingError
-from astuner_rl.errors import ContextOverflowError, SamplerError
 from astuner_rl.samplers.batching import ContinuousBatcher, Request
 from astuner_rl.samplers.engine import Engine
 from astuner_rl.samplers.families import misfit
 from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
+from astuner_rl.samplers.validation import check_request, check_settings
 from astuner_rl.samplers.weights import copy_weights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
 
@@ -97,7 +97,14 @@ class TransformersSampler:
         policy_version: int = 0,
     ) -> None:
         shape = model.config.get_text_config()
-        _check(shape, config, (*stop_token_ids, pad_token_id))
+        why = misfit(shape)
+        if why is not None:
+            raise SettingError(f"{why}; choose another model, or another sampler")
+        check_settings(
+            shape,
+            context_length=config.context_length,
+            token_ids=(*stop_token_ids, pad_token_id),
+        )
         self._config = config
         self._policy_version = policy_version
         self._vocab_size: int = shape.vocab_size
@@ -167,7 +174,12 @@ class TransformersSampler:
             SamplerError: Prompt or parameters are unusable, or the sampler broke or was closed.
         """
         request = Request(prompt_ids=np.asarray(prompt_ids, np.int64), params=params, key=key)
-        self._check_request(request)
+        check_request(
+            request.prompt_ids,
+            params,
+            context_length=self._config.context_length,
+            vocab_size=self._vocab_size,
+        )
         await self._open.wait()
         # A sampler that is broken in part would answer some episodes of a batch and not others.
         for engine in self._engines:
@@ -252,46 +264,3 @@ class TransformersSampler:
                 loaded.set_result(False)
         for change in changes:
             await asyncio.wrap_future(change)
-
-    def _check_request(self, request: Request) -> None:
-        length, context = len(request.prompt_ids), self._config.context_length
-        if length >= context:
-            raise ContextOverflowError(
-                f"a prompt must leave room for a token, but has {length} tokens of "
-                f"{context}; raise sampler.context_length or shorten what the agent remembers"
-            )
-        if length == 0:
-            raise SamplerError(
-                "a prompt must have >= 1 token, got 0; begin it with the model's start token"
-            )
-        low, high = int(request.prompt_ids.min()), int(request.prompt_ids.max())
-        if low < 0 or high >= self._vocab_size:
-            raise SamplerError(
-                f"prompt tokens must lie in 0..{self._vocab_size - 1}, got {low}..{high}; "
-                "render prompts with the tokenizer of this model"
-            )
-        params = request.params
-        if params.max_tokens < 1 or not 0 <= params.temperature < float("inf"):
-            raise SamplerError(
-                "max_tokens must be >= 1 and temperature finite and >= 0, got "
-                f"{params.max_tokens} and {params.temperature}; mend the sampling parameters"
-            )
-
-
-def _check(
-    shape: PretrainedConfig, config: TransformersSamplerConfig, token_ids: Sequence[int]
-) -> None:
-    why = misfit(shape)
-    if why is not None:
-        raise SettingError(f"{why}; choose another model, or another sampler")
-    if config.context_length > shape.max_position_embeddings:
-        raise SettingError(
-            f"sampler.context_length must be <= the model's {shape.max_position_embeddings}, got "
-            f"{config.context_length}; set it to {shape.max_position_embeddings} or less"
-        )
-    outside = [token for token in token_ids if not 0 <= token < shape.vocab_size]
-    if outside:
-        raise SettingError(
-            f"stop and pad tokens must lie in 0..{shape.vocab_size - 1}, got {outside}; take them "
-            "from the tokenizer of this model"
-        )
