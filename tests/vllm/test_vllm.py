@@ -303,7 +303,9 @@ def test_in_flight_each_token_is_sampled_by_the_version_that_it_is_stamped_with(
         return await asyncio.gather(*running)
 
     with_tied.run(with_tied.load(tied(3)))
-    models = dict(zip(range(with_tied.version, with_tied.version + 3), map(tied, (3, 4, 5))))
+    models = dict(
+        zip(range(with_tied.version, with_tied.version + 3), map(tied, (3, 4, 5)), strict=True)
+    )
     completions = with_tied.run(complete())
     assert {version for each in completions for version in each.versions} == models.keys()
     for prompt, completion in zip(prompts, completions, strict=True):
