@@ -21,7 +21,7 @@ other layers work token by token, with rotary positions by depth, and need no ch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -98,14 +98,19 @@ Keys = list[Tensor]
 """Keys and values [1, K, S, D] of some tokens: those of the first layer, of the second, …"""
 
 
-@dataclass(slots=True)
 class TreeKeys:
-    """The keys and values that a pass is given from above, and those of its own tokens."""
+    """The keys and values that a pass is given from above, and those of its own tokens.
 
-    above: Keys
-    """Empty if nothing is above."""
-    own: Keys = field(init=False, default_factory=list)
-    """Filled layer by layer."""
+    Args:
+        above: Empty if nothing is above.
+    """
+
+    # No dataclass: FSDP copies those that it finds among the arguments of a layer.
+
+    def __init__(self, above: Keys) -> None:
+        self.above = above
+        self.own: Keys = []
+        """Filled layer by layer."""
 
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Take note of the next layer's own, [1, K, T, D], and return them behind those above."""

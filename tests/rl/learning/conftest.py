@@ -130,7 +130,7 @@ def scripted_call() -> type[ScriptedCall]:
     return ScriptedCall
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def episode_builder() -> type[EpisodeBuilder]:
     return EpisodeBuilder
 
