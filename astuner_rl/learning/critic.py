@@ -145,7 +145,7 @@ class Critic:
         """
         total = 0.0
         fed = FedTokens()
-        run = TreeRun()
+        run = TreeRun(recompute=self._config.gradient_checkpointing)
         with self._weights.training_passes():
             for microbatch in self._passes(batch.rows_of(batch.units_of(weights > 0))):
                 values = self._network(microbatch, run)

@@ -24,6 +24,7 @@ from astuner_rl.learning.layout import Layout, Row
 from astuner_rl.learning.module_weights import ModuleWeights
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
 from astuner_rl.learning.ranks import Ranks
+from astuner_rl.learning.recomputation import require_blocks
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
 from astuner_rl.learning.tree_run import TreeRun
@@ -113,6 +114,9 @@ class Policy:
         schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
         ranks: Who trains it together.
+
+    Raises:
+        SettingError: The model does not admit gradient checkpointing.
     """
 
     def __init__(
@@ -125,6 +129,8 @@ class Policy:
         ranks: Ranks,
     ) -> None:
         model.train(False)
+        if config.gradient_checkpointing:
+            require_blocks(model)
         self._reference: _Network | None = None
         if config.kl_coefficient > 0:
             self._reference = _Network.kept(copy.deepcopy(model).requires_grad_(False), ranks)
@@ -243,7 +249,7 @@ class Policy:
         log_ratio: Tensor | None,
     ) -> None:
         """Add up the gradients of ``rows`` and what they bring to the figures of the step."""
-        run = TreeRun()
+        run = TreeRun(recompute=self._config.gradient_checkpointing)
         for microbatch in self._layout(rows, microbatch_tokens=self._config.microbatch_tokens):
             scores = score(
                 self._trained.model,

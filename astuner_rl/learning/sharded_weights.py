@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from transformers import PreTrainedModel
 
+from astuner_rl.learning.blocks import transformer_blocks
 from astuner_rl.learning.sharded_tensors import sharded_as
 
 
@@ -36,7 +36,8 @@ class ShardedWeights:
     def __init__(self, module: nn.Module, *, mesh: DeviceMesh, probe: Callable[[], Tensor]) -> None:
         self._module = module
         self._probe = probe
-        for block in _blocks(module):
+        # Each layer is put together by itself, so that only one is in transit at a time.
+        for block in transformer_blocks(module):
             fully_shard(block, mesh=mesh, reshard_after_forward=False)
         self._root = fully_shard(module, mesh=mesh, reshard_after_forward=False)
         self._parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
@@ -89,17 +90,3 @@ class ShardedWeights:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take this rank's parts of what is given, whole tensors or parts."""
         self._module.load_state_dict(sharded_as(state, self._module.state_dict()))
-
-
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    """Return the layers that Hugging Face names as those to be kept in one piece.
-
-    Each is put together by itself, so that only one is in transit at a time.
-    """
-    names = {
-        name
-        for model in module.modules()
-        if isinstance(model, PreTrainedModel)
-        for name in model._no_split_modules or ()
-    }
-    return [block for block in module.modules() if type(block).__name__ in names]

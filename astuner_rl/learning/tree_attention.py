@@ -109,17 +109,33 @@ class TreeKeys:
 
     def __init__(self, above: Keys) -> None:
         self.above = above
-        self.own: Keys = []
-        """Filled layer by layer."""
+        self._own: Keys = []
+        self._places: dict[torch.nn.Module, int] = {}
 
-    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Take note of the next layer's own, [1, K, T, D], and return them behind those above."""
-        place = len(self.own)
-        self.own += [key, value]
+    def extended(self, layer: torch.nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of a layer's own, [1, K, T, D], and return them behind those above them.
+
+        Args:
+            layer: Layers come in their order; one that comes again is computed for its gradient.
+            key: Of the layer.
+            value: Of the layer.
+        """
+        if layer not in self._places:
+            self._places[layer] = len(self._places)
+            self._own += [key, value]
         if not self.above:
             return key, value
+        place = 2 * self._places[layer]
         above_key, above_value = self.above[place : place + 2]
         return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
+
+    def take_own(self) -> Keys:
+        """Return the keys and values of the pass's own tokens, and let go of them.
+
+        What is computed again for its gradient is held by those keys, and holds these.
+        """
+        own, self._own = self._own, []
+        return own
 
 
 class TreePlan:
@@ -334,7 +350,7 @@ def tree_attention(
     whose attention needs more than these (soft caps, sinks) fails instead of being misread.
 
     Args:
-        module: The layer, which is not used.
+        module: The layer.
         query: [1, H, T, D].
         key: [1, K, T, D] with K a divisor of H.
         value: As ``key``.
@@ -350,7 +366,7 @@ def tree_attention(
     Returns:
         [1, T, H, D], and no attention weights.
     """
-    key, value = tree_keys.extended(key, value)
+    key, value = tree_keys.extended(module, key, value)
     attended: Tensor
     if query.device.type == "cpu":
         layer = _Layer(tree_plan, scaling, sliding_window)
