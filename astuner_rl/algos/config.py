@@ -100,6 +100,8 @@ class SurrogateConfig:
     microbatch_tokens: int = 8192
     """Tokens, padding included, of one forward pass and of those that it goes on from, as far as
     rows are not longer; memory depends on it, the gradient does not."""
+    gradient_checkpointing: bool = False
+    """Whether layers are computed again for their gradients: memory for one more forward pass."""
 
     def __post_init__(self) -> None:
         require_choice("algo.aggregation", self.aggregation, tuple(Aggregation))

@@ -14,10 +14,22 @@ from transformers import PreTrainedModel
 from astuner_rl.algos.config import PpoConfig
 from astuner_rl.algos.value import clipped_value_loss
 from astuner_rl.learning.batch import TokenBatch
+from astuner_rl.learning.forest_layout import forest_passes
 from astuner_rl.learning.layout import Layout, Microbatch, Row
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
+from astuner_rl.learning.ranks import Ranks
 from astuner_rl.learning.token_counts import FedTokens
 from astuner_rl.learning.tree_run import TreeRun, run_pass
+
+_ONE_TOKEN = Microbatch(
+    input_ids=torch.zeros((1, 1), dtype=torch.int64),
+    position_ids=torch.zeros((1, 1), dtype=torch.int64),
+    branching=None,
+    reads=torch.zeros(1, dtype=torch.int64),
+    slots=torch.zeros(1, dtype=torch.int64),
+    fed_tokens=1,
+)
+"""The shortest pass."""
 
 
 class ValueNetwork(nn.Module):
@@ -77,16 +89,26 @@ class Critic:
         config: Loss and optimizer.
         schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
+        ranks: Who trains it together.
     """
 
     def __init__(
-        self, policy: PreTrainedModel, config: PpoConfig, *, schedule: Schedule, layout: Layout
+        self,
+        policy: PreTrainedModel,
+        config: PpoConfig,
+        *,
+        schedule: Schedule,
+        layout: Layout,
+        ranks: Ranks,
     ) -> None:
         self._config = config
         self._layout = layout
-        self._network = ValueNetwork(policy).train(False)
+        self._ranks = ranks
+        network = ValueNetwork(policy).train(False)
+        self._network = network
+        self._weights = ranks.keep(network, probe=lambda: network(_ONE_TOKEN).sum())
         self._optimizer = GuardedAdamW(
-            self._network.parameters(),
+            self._weights.parameters,
             lr=3 * config.lr if config.critic_lr is None else config.critic_lr,
             schedule=schedule,
             weight_decay=config.weight_decay,
@@ -100,14 +122,17 @@ class Critic:
         readings = torch.zeros(tokens + batch.units, dtype=torch.float64)
         rows = [row for unit in range(batch.units) for row in _rows_with_final_state(batch, unit)]
         run = TreeRun()
-        for microbatch in self._passes(rows):
-            readings[microbatch.slots] = self._network(microbatch, run).to(readings)
+        with self._weights.passes():
+            for microbatch in self._passes(rows):
+                readings[microbatch.slots] = self._network(microbatch, run).to(readings)
+        # Each is read by one rank and 0 on the others.
+        readings = self._ranks.total(readings)
         return StateValues(values=readings[:tokens], bootstrap=readings[tokens:])
 
     def step(
         self, batch: TokenBatch, old_values: Tensor, returns: Tensor, weights: Tensor
     ) -> CriticStep:
-        """Take one optimizer step on the clipped value loss.
+        """Take one optimizer step on the clipped value loss; the figures are those of all ranks.
 
         Args:
             batch: With N tokens.
@@ -120,33 +145,44 @@ class Critic:
         """
         total = 0.0
         fed = FedTokens()
-        run = TreeRun()
-        for microbatch in self._passes(batch.rows_of(batch.units_of(weights > 0))):
-            values = self._network(microbatch, run)
-            slots = microbatch.slots
-            loss = clipped_value_loss(
-                values,
-                old_values[slots].to(values),
-                returns[slots].to(values),
-                weights[slots].to(values),
-                clip=self._config.value_clip,
-            )
-            run.backward(loss)
-            total += loss.item()
-            fed.add(microbatch)
-        run.finish()
-        return CriticStep(loss=total, grad_norm=self._optimizer.step(loss=total), fed=fed)
+        run = TreeRun(recompute=self._config.gradient_checkpointing)
+        with self._weights.training_passes():
+            for microbatch in self._passes(batch.rows_of(batch.units_of(weights > 0))):
+                values = self._network(microbatch, run)
+                slots = microbatch.slots
+                loss = clipped_value_loss(
+                    values,
+                    old_values[slots].to(values),
+                    returns[slots].to(values),
+                    weights[slots].to(values),
+                    clip=self._config.value_clip,
+                )
+                run.backward(loss)
+                total += loss.item()
+                fed.add(microbatch)
+            run.finish()
+        mine = torch.tensor([total, fed.forward, fed.padding], dtype=torch.float64)
+        total, forward, padding = self._ranks.total(mine).tolist()
+        return CriticStep(
+            loss=total,
+            grad_norm=self._optimizer.step(loss=total),
+            fed=FedTokens(forward=round(forward), padding=round(padding)),
+        )
 
     def _passes(self, rows: Sequence[Row]) -> list[Microbatch]:
-        return self._layout(rows, microbatch_tokens=self._config.microbatch_tokens)
+        """Return the passes of this rank's share of the rows."""
+        share = self._ranks.share(rows, merges=self._layout is forest_passes)
+        return self._layout(share, microbatch_tokens=self._config.microbatch_tokens)
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights and optimizer; the tensors are those in use, not copies."""
-        return {"network": self._network.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"network": self._weights.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned for the same model and settings."""
-        self._network.load_state_dict(state["network"])
+        """Take over what ``state_dict`` returned for the same model and settings, or the whole
+        tensors of it.
+        """
+        self._weights.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
 
 

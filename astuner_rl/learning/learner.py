@@ -26,6 +26,10 @@ class Learner(Protocol):
 
     Two learners in the same state that are given the same batch end in the same state, bit for
     bit, on one machine with one number of threads (CPU, float32).
+
+    A learner of several ranks (``learning.ranks``) is one object in each of them, of which all are
+    called together. What the first of them returns is whole and on the CPU; the others return
+    ``{}`` for weights and state.
     """
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
@@ -49,5 +53,7 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned for the same model and settings."""
+        """Take over what ``state_dict`` returned for the same model and settings, on any number of
+        ranks; each of them is given all of it.
+        """
         ...

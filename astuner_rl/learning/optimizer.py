@@ -13,6 +13,7 @@ from torch import nn
 
 from astuner_rl.algos.config import Decay, SurrogateConfig
 from astuner_rl.errors import NonFiniteLossError
+from astuner_rl.learning.sharded_tensors import sharded_like, whole
 
 
 class Schedule(Protocol):
@@ -123,7 +124,10 @@ class GuardedAdamW:
             NonFiniteLossError: Loss or gradient is NaN or infinite; nothing was changed but the
                 gradients, which are cleared.
         """
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm).item()
+        gradients = [each.grad for each in self._parameters if each.grad is not None]
+        total = whole(nn.utils.get_total_norm(gradients))
+        nn.utils.clip_grads_with_norm_(self._parameters, self._max_grad_norm, total)
+        norm = total.item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._adamw.zero_grad()
             raise NonFiniteLossError(
@@ -143,8 +147,15 @@ class GuardedAdamW:
         return {"adamw": self._adamw.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned."""
-        self._adamw.load_state_dict(state["adamw"])
+        """Take over what ``state_dict`` returned, or the whole tensors of it."""
+        moments = {
+            index: {
+                name: sharded_like(value, self._parameters[index]) if value.ndim else value
+                for name, value in of_one.items()
+            }
+            for index, of_one in state["adamw"]["state"].items()
+        }
+        self._adamw.load_state_dict({**state["adamw"], "state": moments})
         self._steps = state["steps"]
 
 

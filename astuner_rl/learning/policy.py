@@ -19,8 +19,12 @@ from astuner_rl.algos.importance import Importance, importance_weights
 from astuner_rl.algos.sequence_ratio import sequence_log_ratio
 from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
 from astuner_rl.learning.batch import TokenBatch
+from astuner_rl.learning.forest_layout import forest_passes
 from astuner_rl.learning.layout import Layout, Row
+from astuner_rl.learning.module_weights import ModuleWeights
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
+from astuner_rl.learning.ranks import Ranks
+from astuner_rl.learning.recomputation import require_blocks
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
 from astuner_rl.learning.tree_run import TreeRun
@@ -65,6 +69,39 @@ class PolicyStep:
     logprob_gap: float = 0.0
     """Largest difference between a recorded log-prob and the policy's before the step."""
 
+    def over(self, ranks: Ranks) -> PolicyStep:
+        """Return the figures of all ranks together, given those of this one."""
+        fed = self.fed
+        mine = [
+            self.loss,
+            self.kl,
+            self.reference_kl,
+            self.entropy,
+            self.clipped,
+            self.importance,
+            self.corrected,
+            self.tokens,
+            fed.forward,
+            fed.padding,
+        ]
+        sums = ranks.total(torch.tensor(mine, dtype=torch.float64)).tolist()
+        loss, kl, reference_kl, entropy, clipped, importance, corrected, *counts = sums
+        tokens, forward, padding = (round(count) for count in counts)
+        return PolicyStep(
+            lr=self.lr,
+            tokens=tokens,
+            fed=FedTokens(forward=forward, padding=padding),
+            loss=loss,
+            grad_norm=self.grad_norm,
+            kl=kl,
+            reference_kl=reference_kl,
+            entropy=entropy,
+            clipped=clipped,
+            importance=importance,
+            corrected=corrected,
+            logprob_gap=ranks.largest(self.logprob_gap),
+        )
+
 
 class Policy:
     """A causal language model, its optimizer and, where its divergence costs, its initial copy.
@@ -76,6 +113,10 @@ class Policy:
         config: Loss and optimizer.
         schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
+        ranks: Who trains it together.
+
+    Raises:
+        SettingError: The model does not admit gradient checkpointing.
     """
 
     def __init__(
@@ -85,9 +126,16 @@ class Policy:
         *,
         schedule: Schedule,
         layout: Layout,
+        ranks: Ranks,
     ) -> None:
-        self._model = model
         model.train(False)
+        if config.gradient_checkpointing:
+            require_blocks(model)
+        self._reference: _Network | None = None
+        if config.kl_coefficient > 0:
+            self._reference = _Network.kept(copy.deepcopy(model).requires_grad_(False), ranks)
+        self._trained = _Network.kept(model, ranks)
+        self._ranks = ranks
         self._config = config
         self._layout = layout
         self._kl_estimator = KlEstimator(config.kl_estimator)
@@ -95,15 +143,12 @@ class Policy:
         self._surrogate = Surrogate(config.surrogate)
         self._importance = Importance(config.importance)
         self._optimizer = GuardedAdamW(
-            model.parameters(),
+            self._trained.weights.parameters,
             lr=config.lr,
             schedule=schedule,
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
         )
-        self._reference: PreTrainedModel | None = None
-        if config.kl_coefficient > 0:
-            self._reference = copy.deepcopy(model).requires_grad_(False)
 
     def targets(self, batch: TokenBatch, advantages: Tensor) -> PolicyTargets:
         """Fix what the passes over ``batch`` train towards.
@@ -122,7 +167,7 @@ class Policy:
         rows = batch.rows_of(trained)
         old_logprobs, importance = batch.old_logprobs, None
         if self._importance is not Importance.NONE:
-            old_logprobs = self._logprobs(self._model, batch, rows)
+            old_logprobs = self._logprobs(self._trained, batch, rows)
             importance = importance_weights(
                 old_logprobs,
                 batch.old_logprobs,
@@ -140,14 +185,20 @@ class Policy:
             reference_logprobs=reference_logprobs,
         )
 
-    def _logprobs(self, model: PreTrainedModel, batch: TokenBatch, rows: Sequence[Row]) -> Tensor:
-        return token_logprobs(
-            model,
-            batch,
-            rows,
-            layout=self._layout,
-            microbatch_tokens=self._config.microbatch_tokens,
-        )
+    def _logprobs(self, network: _Network, batch: TokenBatch, rows: Sequence[Row]) -> Tensor:
+        """Return [N] the log-prob of every token that ``rows`` read, NaN for the others."""
+        with network.weights.passes():
+            logprobs = token_logprobs(
+                network.model,
+                batch,
+                self._share(rows),
+                layout=self._layout,
+                microbatch_tokens=self._config.microbatch_tokens,
+            )
+        return self._ranks.combined(logprobs)
+
+    def _share(self, rows: Sequence[Row]) -> list[Row]:
+        return self._ranks.share(rows, merges=self._layout is forest_passes)
 
     def step(self, batch: TokenBatch, targets: PolicyTargets, weights: Tensor) -> PolicyStep | None:
         """Take one optimizer step.
@@ -158,8 +209,8 @@ class Policy:
             weights: [N], 0 outside the step's part of the batch.
 
         Returns:
-            Its figures, or None where no token has a gradient: no step is taken then, since old
-            moments alone would move the weights.
+            Its figures, those of all ranks together, or None where no token has a gradient: no
+            step is taken then, since old moments alone would move the weights.
 
         Raises:
             NonFiniteLossError: Loss or gradient is NaN or infinite; no step was taken.
@@ -171,13 +222,37 @@ class Policy:
         if self._ratio is Ratio.SEQUENCE:
             # A reply's tokens may lie in several micro-batches, so its ratio is found beforehand.
             log_ratio = sequence_log_ratio(
-                self._logprobs(self._model, batch, rows), targets.old_logprobs, batch.call
+                self._logprobs(self._trained, batch, rows), targets.old_logprobs, batch.call
             )
         figures = PolicyStep(lr=self._optimizer.lr)
-        run = TreeRun()
+        with self._trained.weights.training_passes():
+            self._run(
+                self._share(rows),
+                figures,
+                batch=batch,
+                targets=targets,
+                weights=weights,
+                log_ratio=log_ratio,
+            )
+        figures = figures.over(self._ranks)
+        figures.grad_norm = self._optimizer.step(loss=figures.loss)
+        return figures
+
+    def _run(
+        self,
+        rows: Sequence[Row],
+        figures: PolicyStep,
+        *,
+        batch: TokenBatch,
+        targets: PolicyTargets,
+        weights: Tensor,
+        log_ratio: Tensor | None,
+    ) -> None:
+        """Add up the gradients of ``rows`` and what they bring to the figures of the step."""
+        run = TreeRun(recompute=self._config.gradient_checkpointing)
         for microbatch in self._layout(rows, microbatch_tokens=self._config.microbatch_tokens):
             scores = score(
-                self._model,
+                self._trained.model,
                 microbatch,
                 batch,
                 run=run,
@@ -192,8 +267,6 @@ class Policy:
             self._observe(scores, tokens, figures)
             figures.fed.add(microbatch)
         run.finish()
-        figures.grad_norm = self._optimizer.step(loss=figures.loss)
-        return figures
 
     def _loss(self, scores: TokenScores, tokens: _Tokens) -> Tensor:
         """Return one micro-batch's share of the loss."""
@@ -249,23 +322,44 @@ class Policy:
             figures.reference_kl += kl_k3(logprobs, tokens.reference_logprobs).sum().item()
 
     def weights(self) -> Mapping[str, Tensor]:
-        """Return the weights by name, a tied output head included; not copies."""
-        weights: Mapping[str, Tensor] = self._model.state_dict()
-        return weights
+        """Return the weights by name, a tied output head included; this rank's parts, no copies."""
+        return self._trained.weights.computed()
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimizer and reference; the tensors are those in use, not copies."""
-        state = {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        state = {
+            "model": self._trained.weights.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
         if self._reference is not None:
-            state["reference"] = self._reference.state_dict()
+            state["reference"] = self._reference.weights.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned for the same model and settings."""
-        self._model.load_state_dict(state["model"])
+        """Take over what ``state_dict`` returned for the same model and settings, or the whole
+        tensors of it.
+        """
+        self._trained.weights.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._reference is not None:
-            self._reference.load_state_dict(state["reference"])
+            self._reference.weights.load_state_dict(state["reference"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A language model and how its weights are kept."""
+
+    model: PreTrainedModel
+    weights: ModuleWeights
+
+    @classmethod
+    def kept(cls, model: PreTrainedModel, ranks: Ranks) -> _Network:
+        def probe() -> Tensor:
+            token = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
+            logits: Tensor = model(input_ids=token, position_ids=token, use_cache=False).logits
+            return logits.sum()
+
+        return cls(model, ranks.keep(model, probe=probe))
 
 
 def policy_metrics(

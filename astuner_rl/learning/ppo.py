@@ -21,6 +21,7 @@ from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.learner import UpdateReport
 from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, PolicyStep, policy_metrics
+from astuner_rl.learning.ranks import OneProcess, Ranks
 from astuner_rl.learning.token_counts import fed_metrics
 from astuner_rl.types import AgentEpisode
 
@@ -36,6 +37,7 @@ class PpoLearner:
         config: Settings of the algorithm.
         updates: Of the whole run; only a learning rate that never falls can do without.
         layout: How rows become forward passes; None takes what suits the model, see ``layout_of``.
+        ranks: Who trains it together; None for this process alone.
     """
 
     def __init__(
@@ -45,12 +47,15 @@ class PpoLearner:
         *,
         updates: int | None = None,
         layout: Layout | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._config = config
+        self._ranks = ranks or OneProcess()
         layout = layout or layout_of(model)
         schedule = schedule_of(config, updates=updates)
-        self._policy = Policy(model, config, schedule=schedule, layout=layout)
-        self._critic = Critic(model, config, schedule=schedule, layout=layout)
+        # The critic copies the policy's trunk while its weights are whole.
+        self._critic = Critic(model, config, schedule=schedule, layout=layout, ranks=self._ranks)
+        self._policy = Policy(model, config, schedule=schedule, layout=layout, ranks=self._ranks)
         self._updates = 0
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
@@ -97,15 +102,17 @@ class PpoLearner:
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the policy's weights; see :class:`astuner_rl.learning.learner.Learner`."""
-        return self._policy.weights()
+        return self._ranks.gather(dict(self._policy.weights()))
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs, the critic included."""
-        return {
-            "policy": self._policy.state_dict(),
-            "critic": self._critic.state_dict(),
-            "updates": self._updates,
-        }
+        return self._ranks.gather(
+            {
+                "policy": self._policy.state_dict(),
+                "critic": self._critic.state_dict(),
+                "updates": self._updates,
+            }
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` returned."""

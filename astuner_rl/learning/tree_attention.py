@@ -21,7 +21,7 @@ other layers work token by token, with rotary positions by depth, and need no ch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -98,23 +98,44 @@ Keys = list[Tensor]
 """Keys and values [1, K, S, D] of some tokens: those of the first layer, of the second, …"""
 
 
-@dataclass(slots=True)
 class TreeKeys:
-    """The keys and values that a pass is given from above, and those of its own tokens."""
+    """The keys and values that a pass is given from above, and those of its own tokens.
 
-    above: Keys
-    """Empty if nothing is above."""
-    own: Keys = field(init=False, default_factory=list)
-    """Filled layer by layer."""
+    Args:
+        above: Empty if nothing is above.
+    """
 
-    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Take note of the next layer's own, [1, K, T, D], and return them behind those above."""
-        place = len(self.own)
-        self.own += [key, value]
+    # No dataclass: FSDP copies those that it finds among the arguments of a layer.
+
+    def __init__(self, above: Keys) -> None:
+        self.above = above
+        self._own: Keys = []
+        self._places: dict[torch.nn.Module, int] = {}
+
+    def extended(self, layer: torch.nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Take note of a layer's own, [1, K, T, D], and return them behind those above them.
+
+        Args:
+            layer: Layers come in their order; one that comes again is computed for its gradient.
+            key: Of the layer.
+            value: Of the layer.
+        """
+        if layer not in self._places:
+            self._places[layer] = len(self._places)
+            self._own += [key, value]
         if not self.above:
             return key, value
+        place = 2 * self._places[layer]
         above_key, above_value = self.above[place : place + 2]
         return torch.cat([above_key, key], dim=2), torch.cat([above_value, value], dim=2)
+
+    def take_own(self) -> Keys:
+        """Return the keys and values of the pass's own tokens, and let go of them.
+
+        What is computed again for its gradient is held by those keys, and holds these.
+        """
+        own, self._own = self._own, []
+        return own
 
 
 class TreePlan:
@@ -329,7 +350,7 @@ def tree_attention(
     whose attention needs more than these (soft caps, sinks) fails instead of being misread.
 
     Args:
-        module: The layer, which is not used.
+        module: The layer.
         query: [1, H, T, D].
         key: [1, K, T, D] with K a divisor of H.
         value: As ``key``.
@@ -345,7 +366,7 @@ def tree_attention(
     Returns:
         [1, T, H, D], and no attention weights.
     """
-    key, value = tree_keys.extended(key, value)
+    key, value = tree_keys.extended(module, key, value)
     attended: Tensor
     if query.device.type == "cpu":
         layer = _Layer(tree_plan, scaling, sliding_window)

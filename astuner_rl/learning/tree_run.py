@@ -13,9 +13,10 @@ replies are held in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from astuner_rl.learning.layout import Microbatch, tokens_above
+from astuner_rl.learning.recomputation import recomputing
 from astuner_rl.learning.tree_attention import ATTENTION_NAME, Keys, TreeKeys, TreePlan
 
 
@@ -42,9 +44,13 @@ class TreeRun:
 
     ``forward`` runs a pass, ``backward`` is given its loss, and ``finish`` comes after the last
     one. Without gradients ``forward`` alone is called.
+
+    Args:
+        recompute: Whether layers are computed again for their gradients, to save memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, recompute: bool = False) -> None:
+        self._recompute = recompute
         self._open: list[_Open] = []
         self._carries = False
 
@@ -69,16 +75,24 @@ class TreeRun:
             "use_cache": False,
         }
         if microbatch.branching is None:
-            return model(**arguments)
+            with self._recomputing(model, again=nullcontext):
+                return model(**arguments)
         above = tokens_above(microbatch.branching)
         handed_down = self._open[-1].handed_down if self._open else []
         keys = TreeKeys([leaf[:, :, :above] for leaf in handed_down])
         plan = TreePlan(microbatch.branching)
-        with _tree_attention(model):
+        attention = partial(_tree_attention, model)
+        with attention(), self._recomputing(model, again=attention):
             output = model(**arguments, tree_plan=plan, tree_keys=keys)
+        own = keys.take_own()
         if microbatch.carries:
-            self._open.append(_Open(own=keys.own, handed_down=_handed_down(keys)))
+            self._open.append(_Open(own=own, handed_down=_handed_down(keys.above, own)))
         return output
+
+    def _recomputing(
+        self, model: nn.Module, *, again: Callable[[], AbstractContextManager[None]]
+    ) -> AbstractContextManager[None]:
+        return recomputing(model, again=again) if self._recompute else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of the latest pass's loss, now or once all below it have done so."""
@@ -127,12 +141,11 @@ def run_pass(model: nn.Module, microbatch: Microbatch, run: TreeRun | None) -> A
     return (run or TreeRun()).forward(model, microbatch)
 
 
-def _handed_down(keys: TreeKeys) -> Keys:
-    if keys.above:
-        pairs = zip(keys.above, keys.own, strict=True)
-        whole = [torch.cat([above, own], dim=2) for above, own in pairs]
+def _handed_down(above: Keys, own: Keys) -> Keys:
+    if above:
+        whole = [torch.cat(pair, dim=2) for pair in zip(above, own, strict=True)]
     else:
-        whole = [own.contiguous() for own in keys.own]
+        whole = [tensor.contiguous() for tensor in own]
     return [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in whole]
 
 

@@ -129,7 +129,7 @@ def scripted_call() -> type[ScriptedCall]:
     return ScriptedCall
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def episode_builder() -> type[EpisodeBuilder]:
     return EpisodeBuilder
 

@@ -16,6 +16,7 @@ from astuner_rl.learning.critic import Critic
 from astuner_rl.learning.layout import padded_rows
 from astuner_rl.learning.optimizer import schedule_of
 from astuner_rl.learning.ppo import PpoLearner
+from astuner_rl.learning.ranks import OneProcess
 
 
 def weights_of(learner: PpoLearner) -> dict[str, torch.Tensor]:
@@ -42,7 +43,11 @@ def assert_close(left, right, *, tolerance: float) -> None:
 def critic_with_a_head(policy) -> tuple[Critic, torch.Tensor]:
     """Return a critic and the weights of its head, which are not 0 as at the start."""
     critic = Critic(
-        policy, PpoConfig(), schedule=schedule_of(PpoConfig(), updates=None), layout=padded_rows
+        policy,
+        PpoConfig(),
+        schedule=schedule_of(PpoConfig(), updates=None),
+        layout=padded_rows,
+        ranks=OneProcess(),
     )
     state = copy.deepcopy(critic.state_dict())
     head = torch.linspace(-1, 1, 16, dtype=policy.dtype)
@@ -57,6 +62,7 @@ def test_an_untrained_critic_says_zero(exact_policy, episode_builder):
         PpoConfig(),
         schedule=schedule_of(PpoConfig(), updates=None),
         layout=padded_rows,
+        ranks=OneProcess(),
     )
     values = critic.evaluate(flatten(episode_builder(exact_policy).group([0.0, 1.0])))
     assert not values.values.any()

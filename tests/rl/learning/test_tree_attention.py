@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from astuner_rl.learning import tree_attention
@@ -267,27 +267,33 @@ def test_logprobs_without_gradient_go_on_from_passes_above(family: PreTrainedMod
     assert torch.allclose(found, whole, atol=1e-5)
 
 
-def test_nothing_of_a_run_outlives_it(family: PreTrainedModel):
+@pytest.mark.parametrize("recompute", [False, True])
+def test_nothing_of_a_run_outlives_it(family: PreTrainedModel, recompute: bool):
     """Keys that held their own graph would stay in memory for good, pass after pass."""
     rows = [Row(token_ids=(1, 2, end, 5), reads=(1, 2), slots=(end, 10 + end)) for end in (3, 4)]
     policy = copy.deepcopy(family)
     keys: list[weakref.ref[Tensor]] = []
-    run = TreeRun()
+    run = TreeRun(recompute=recompute)
     with pytest.MonkeyPatch.context() as patch:
         extended = TreeKeys.extended
 
-        def watched(own: TreeKeys, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        def watched(
+            own: TreeKeys, layer: nn.Module, key: Tensor, value: Tensor
+        ) -> tuple[Tensor, Tensor]:
             keys.extend([weakref.ref(key), weakref.ref(value)])
-            return extended(own, key, value)
+            return extended(own, layer, key, value)
 
         patch.setattr(TreeKeys, "extended", watched)
-        for microbatch in forest_passes([rows[0]], microbatch_tokens=9):
-            run.backward(read_logits(policy, microbatch, run=run).sum())
-        for microbatch in forest_passes(rows[1:], microbatch_tokens=1):
+        passes = [
+            *forest_passes([rows[0]], microbatch_tokens=9),
+            *forest_passes(rows, microbatch_tokens=1),
+        ]
+        for microbatch in passes:
             run.backward(read_logits(policy, microbatch, run=run).sum())
         run.finish()
     del run
-    assert len(keys) == 2 * 2 * policy.config.num_hidden_layers
+    computed = len(passes) * (2 if recompute else 1)
+    assert len(keys) == computed * 2 * policy.config.num_hidden_layers
     assert all(key() is None for key in keys)
 
 
