@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from astuner_gym.environment import Environment
@@ -96,12 +95,11 @@ class BatchStream:
 
     async def __aexit__(self, *error: object) -> None:
         """End every batch that is being played."""
-        for batch in self._batches.values():
-            batch.task.cancel()
-        for batch in self._batches.values():
-            # What a batch that nobody waits for any more ran into is of no account.
-            with suppress(BaseException):
-                await batch.task
+        tasks = [batch.task for batch in self._batches.values()]
+        for task in tasks:
+            task.cancel()
+        # What a batch that nobody takes any more ran into is of no account.
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._batches.clear()
 
     @property
