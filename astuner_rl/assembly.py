@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
+
 from astuner_gym.chat.parsers import guess_reply_parser, reply_parser
 from astuner_gym.environment import Environment, environment_config
 from astuner_gym.errors import SettingError
@@ -21,14 +23,17 @@ from astuner_rl.config import (
     NoOpponentConfig,
     OpenAIOpponentConfig,
     OpenAISamplerConfig,
+    Precision,
     ScriptedSamplerConfig,
 )
 from astuner_rl.custom import load_judge
 from astuner_rl.learning.demonstrations import read_conversations, supervised_examples
 from astuner_rl.learning.grpo import GrpoLearner
 from astuner_rl.learning.learner import Learner
+from astuner_rl.learning.master_weights import compute_in
 from astuner_rl.learning.ppo import PpoLearner
 from astuner_rl.learning.pretrained import Pretrained, load_pretrained
+from astuner_rl.learning.ranks import Ranks
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedExample
 from astuner_rl.learning.tiny import TinyConfig, build_tiny
 from astuner_rl.learning.tiny.tokenizer import train_tokenizer
@@ -87,6 +92,13 @@ def build_pretrained(config: TinyConfig | HfModelConfig, environment: Environmen
     return load_pretrained(str(folder))
 
 
+def compute_dtype(config: TinyConfig | HfModelConfig) -> torch.dtype | None:
+    """Return what the model is to compute in; None for the type in which it is loaded."""
+    if isinstance(config, HfModelConfig) and config.dtype == Precision.BFLOAT16:
+        return torch.bfloat16
+    return None
+
+
 def build_renderer(pretrained: Pretrained) -> ChatRenderer:
     """Return the renderer that fits the model's chat template and stop tokens."""
     tokenizer = pretrained.tokenizer
@@ -137,12 +149,25 @@ def build_sampler(
 
 
 def build_learner(
-    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, updates: int
+    config: GrpoConfig | PpoConfig,
+    pretrained: Pretrained,
+    *,
+    updates: int,
+    dtype: torch.dtype | None = None,
+    ranks: Ranks | None = None,
 ) -> Learner:
-    """Return the learner of ``pretrained.model``, which it trains in place in so many updates."""
+    """Return the learner of ``pretrained.model``, which it trains in place in so many updates.
+
+    Args:
+        config: Settings of the algorithm.
+        pretrained: Equal on all ranks.
+        updates: Of the whole run.
+        dtype: See ``compute_dtype``.
+        ranks: Who trains it together; None for this process alone.
+    """
     if isinstance(config, PpoConfig):
-        return PpoLearner(pretrained.model, config, updates=updates)
-    return GrpoLearner(pretrained.model, config, updates=updates)
+        return PpoLearner(pretrained.model, config, updates=updates, dtype=dtype, ranks=ranks)
+    return GrpoLearner(pretrained.model, config, updates=updates, dtype=dtype, ranks=ranks)
 
 
 def build_examples(
@@ -219,6 +244,8 @@ def _open_policy(config: ExperimentConfig, environment: Environment) -> OpenPoli
     else:
         check_sampler(config)
         pretrained = build_pretrained(config.model, environment)
+        if (dtype := compute_dtype(config.model)) is not None:
+            compute_in(pretrained.model, dtype)
         renderer = build_renderer(pretrained)
         sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=0)
     return OpenPolicy(

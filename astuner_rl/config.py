@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,15 +46,26 @@ class RunConfig:
         self.resume = _absolute(self.resume)
 
 
+class Precision(StrEnum):
+    """What a model computes in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 @dataclass
 class HfModelConfig:
     """A causal language model in the Hugging Face format."""
 
     path: str = MISSING
     """Hub id, or a folder that holds model and tokenizer."""
+    dtype: str = Precision.FLOAT32.value
+    """What learner and sampler compute in, ``float32`` or ``bfloat16``; optimizer, moments and sums
+    of gradients are in float32 either way."""
 
     def __post_init__(self) -> None:
         self.path = _model_path("model.path", self.path)
+        require_choice("model.dtype", self.dtype, tuple(Precision))
 
 
 @dataclass

@@ -58,6 +58,8 @@ def of_trained_run(config: ExperimentConfig) -> ExperimentConfig:
     if config.run.resume is None:
         return config
     folder = trained_model_folder(Path(config.run.resume))
+    if isinstance(config.model, HfModelConfig):
+        return replace(config, model=replace(config.model, path=str(folder)))
     return replace(config, model=HfModelConfig(path=str(folder)))
 
 

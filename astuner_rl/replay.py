@@ -19,7 +19,12 @@ from torch import Tensor
 
 from astuner_gym.errors import SettingError, UnusableInputError
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
-from astuner_rl.assembly import build_environment, build_learner, build_pretrained
+from astuner_rl.assembly import (
+    build_environment,
+    build_learner,
+    build_pretrained,
+    compute_dtype,
+)
 from astuner_rl.command import run_command
 from astuner_rl.config import ExperimentConfig
 from astuner_rl.errors import ReplayError
@@ -59,7 +64,12 @@ def replay(config: ExperimentConfig) -> None:
         )
     torch.set_num_threads(config.backbone.threads)
     pretrained = build_pretrained(config.model, build_environment(config))
-    learner = build_learner(config.algo, pretrained, updates=config.train.steps)
+    learner = build_learner(
+        config.algo,
+        pretrained,
+        updates=config.train.steps,
+        dtype=compute_dtype(config.model),
+    )
     for step in range(max(checkpoints) + 1):
         if step > 0:
             path = folder.episode_file(phase="train", step=step)

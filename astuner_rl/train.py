@@ -36,6 +36,7 @@ from astuner_rl.assembly import (
     build_sampler,
     check_opponent,
     check_sampler,
+    compute_dtype,
     open_opponent,
     open_policy,
 )
@@ -284,7 +285,12 @@ def _reward(
 ) -> tuple[Resumable, _MakeBackbone]:
     """Return the learner that trains by reward, and the backbone that feeds it."""
     assert isinstance(config.algo, GrpoConfig | PpoConfig)
-    learner = build_learner(config.algo, pretrained, updates=config.train.steps)
+    learner = build_learner(
+        config.algo,
+        pretrained,
+        updates=config.train.steps,
+        dtype=compute_dtype(config.model),
+    )
 
     def make(parts: _RunParts) -> TrainingLoop:
         return TrainingLoop(
@@ -314,7 +320,12 @@ def _imitation(
     algo = config.algo
     assert isinstance(algo, SupervisedConfig)
     examples = build_examples(algo, environment, renderer)
-    learner = SupervisedLearner(pretrained.model, algo, total_steps=config.train.steps)
+    learner = SupervisedLearner(
+        pretrained.model,
+        algo,
+        total_steps=config.train.steps,
+        dtype=compute_dtype(config.model),
+    )
 
     def make(parts: _RunParts) -> SupervisedBackbone:
         return SupervisedBackbone(

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 
 from astuner_rl import train
@@ -67,10 +68,14 @@ class PermutingLearner:
 
 
 def build_permuting(
-    config: GrpoConfig | PpoConfig, pretrained: Pretrained, *, updates: int
+    config: GrpoConfig | PpoConfig,
+    pretrained: Pretrained,
+    *,
+    updates: int,
+    dtype: torch.dtype | None,
 ) -> PermutingLearner:
     """The learner that a run of these settings has, with its rewards permuted."""
-    return PermutingLearner(build_learner(config, pretrained, updates=updates))
+    return PermutingLearner(build_learner(config, pretrained, updates=updates, dtype=dtype))
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class Critic:
         schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
         ranks: Who trains it together.
+        dtype: What it computes in, while it learns in the type of the policy; None for that.
     """
 
     def __init__(
@@ -100,13 +101,14 @@ class Critic:
         schedule: Schedule,
         layout: Layout,
         ranks: Ranks,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._config = config
         self._layout = layout
         self._ranks = ranks
         network = ValueNetwork(policy).train(False)
         self._network = network
-        self._weights = ranks.keep(network, probe=lambda: network(_ONE_TOKEN).sum())
+        self._weights = ranks.keep(network, probe=lambda: network(_ONE_TOKEN).sum(), dtype=dtype)
         self._optimizer = GuardedAdamW(
             self._weights.parameters,
             lr=3 * config.lr if config.critic_lr is None else config.critic_lr,
@@ -163,9 +165,11 @@ class Critic:
             run.finish()
         mine = torch.tensor([total, fed.forward, fed.padding], dtype=torch.float64)
         total, forward, padding = self._ranks.total(mine).tolist()
+        norm = self._optimizer.step(loss=total)
+        self._weights.moved()
         return CriticStep(
             loss=total,
-            grad_norm=self._optimizer.step(loss=total),
+            grad_norm=norm,
             fed=FedTokens(forward=round(forward), padding=round(padding)),
         )
 

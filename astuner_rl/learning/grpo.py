@@ -37,6 +37,7 @@ class GrpoLearner:
         updates: Of the whole run; only a learning rate that never falls can do without.
         layout: How rows become forward passes; None takes what suits the model, see ``layout_of``.
         ranks: Who trains it together; None for this process alone.
+        dtype: What the model computes in, while it learns in the type that it has; None for that.
     """
 
     def __init__(
@@ -47,12 +48,15 @@ class GrpoLearner:
         updates: int | None = None,
         layout: Layout | None = None,
         ranks: Ranks | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._config = config
         self._ranks = ranks or OneProcess()
         layout = layout or layout_of(model)
         schedule = schedule_of(config, updates=updates)
-        self._policy = Policy(model, config, schedule=schedule, layout=layout, ranks=self._ranks)
+        self._policy = Policy(
+            model, config, schedule=schedule, layout=layout, ranks=self._ranks, dtype=dtype
+        )
         self._updates = 0
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:

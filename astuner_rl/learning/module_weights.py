@@ -29,8 +29,12 @@ class ModuleWeights(Protocol):
         """
         ...
 
+    def moved(self) -> None:
+        """Take note that an optimizer has moved ``parameters``."""
+        ...
+
     def computed(self) -> Mapping[str, Tensor]:
-        """Return what the module computes with, by name in its ``state_dict``; not copies."""
+        """Return what the module computes with, by name in its ``state_dict``."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -60,6 +64,9 @@ class WholeWeights:
     def training_passes(self) -> AbstractContextManager[None]:
         """Nothing has to be done: gradients add up where they arise."""
         return nullcontext()
+
+    def moved(self) -> None:
+        """Nothing has to be done."""
 
     def computed(self) -> Mapping[str, Tensor]:
         """Return the module's weights; see ``ModuleWeights``."""

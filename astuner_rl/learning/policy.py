@@ -114,6 +114,7 @@ class Policy:
         schedule: Of the learning rate, by optimizer steps.
         layout: How rows become forward passes.
         ranks: Who trains it together.
+        dtype: What it computes in, while it learns in the type that it has; None for that.
 
     Raises:
         SettingError: The model does not admit gradient checkpointing.
@@ -127,14 +128,16 @@ class Policy:
         schedule: Schedule,
         layout: Layout,
         ranks: Ranks,
+        dtype: torch.dtype | None = None,
     ) -> None:
         model.train(False)
         if config.gradient_checkpointing:
             require_blocks(model)
         self._reference: _Network | None = None
         if config.kl_coefficient > 0:
-            self._reference = _Network.kept(copy.deepcopy(model).requires_grad_(False), ranks)
-        self._trained = _Network.kept(model, ranks)
+            frozen = copy.deepcopy(model).requires_grad_(False)
+            self._reference = _Network.kept(frozen, ranks, dtype)
+        self._trained = _Network.kept(model, ranks, dtype)
         self._ranks = ranks
         self._config = config
         self._layout = layout
@@ -236,6 +239,7 @@ class Policy:
             )
         figures = figures.over(self._ranks)
         figures.grad_norm = self._optimizer.step(loss=figures.loss)
+        self._trained.weights.moved()
         return figures
 
     def _run(
@@ -322,7 +326,7 @@ class Policy:
             figures.reference_kl += kl_k3(logprobs, tokens.reference_logprobs).sum().item()
 
     def weights(self) -> Mapping[str, Tensor]:
-        """Return the weights by name, a tied output head included; this rank's parts, no copies."""
+        """Return the weights by name, a tied output head included; this rank's parts."""
         return self._trained.weights.computed()
 
     def state_dict(self) -> dict[str, Any]:
@@ -353,13 +357,13 @@ class _Network:
     weights: ModuleWeights
 
     @classmethod
-    def kept(cls, model: PreTrainedModel, ranks: Ranks) -> _Network:
+    def kept(cls, model: PreTrainedModel, ranks: Ranks, dtype: torch.dtype | None) -> _Network:
         def probe() -> Tensor:
             token = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
             logits: Tensor = model(input_ids=token, position_ids=token, use_cache=False).logits
             return logits.sum()
 
-        return cls(model, ranks.keep(model, probe=probe))
+        return cls(model, ranks.keep(model, probe=probe, dtype=dtype))
 
 
 def policy_metrics(

@@ -61,9 +61,11 @@ class ProcessRanks:
         """Leave the others; nothing that was kept can be used any more."""
         distributed.destroy_process_group()
 
-    def keep(self, module: nn.Module, *, probe: Callable[[], Tensor]) -> ModuleWeights:
+    def keep(
+        self, module: nn.Module, *, probe: Callable[[], Tensor], dtype: torch.dtype | None
+    ) -> ModuleWeights:
         """Shard the module in place; see ``Ranks``."""
-        return ShardedWeights(module, mesh=self._mesh, probe=probe)
+        return ShardedWeights(module, mesh=self._mesh, probe=probe, dtype=dtype)
 
     def share(self, rows: Sequence[Row], *, merges: bool) -> list[Row]:
         """Return this rank's part of the rows; see ``Ranks``."""

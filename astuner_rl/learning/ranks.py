@@ -10,21 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from astuner_rl.learning.layout import Row
+from astuner_rl.learning.master_weights import MasterWeights
 from astuner_rl.learning.module_weights import ModuleWeights, WholeWeights
 
 
 class Ranks(Protocol):
     """One rank's view of the processes that train together; all call the same methods in turn."""
 
-    def keep(self, module: nn.Module, *, probe: Callable[[], Tensor]) -> ModuleWeights:
+    def keep(
+        self, module: nn.Module, *, probe: Callable[[], Tensor], dtype: torch.dtype | None
+    ) -> ModuleWeights:
         """Take charge of a module's weights.
 
         Args:
             module: Equal on all ranks.
             probe: Runs the shortest pass through it, and returns what has a gradient of it, [].
+            dtype: What it is to compute in, while it learns in the type that it has; None for that.
         """
         ...
 
@@ -52,9 +57,11 @@ class Ranks(Protocol):
 class OneProcess:
     """The only rank."""
 
-    def keep(self, module: nn.Module, *, probe: Callable[[], Tensor]) -> ModuleWeights:
-        """Leave the weights where they are."""
-        return WholeWeights(module)
+    def keep(
+        self, module: nn.Module, *, probe: Callable[[], Tensor], dtype: torch.dtype | None
+    ) -> ModuleWeights:
+        """Leave the weights where they are, with masters beside those that are rounded."""
+        return WholeWeights(module) if dtype is None else MasterWeights(module, dtype)
 
     def share(self, rows: Sequence[Row], *, merges: bool) -> list[Row]:
         """Return all rows."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from astuner_rl.learning.blocks import transformer_blocks
 from astuner_rl.learning.sharded_tensors import sharded_as
@@ -31,15 +31,30 @@ class ShardedWeights:
         module: Equal on all ranks; sharded in place.
         mesh: With one dimension.
         probe: Runs the shortest pass through it, and returns what has a gradient of it, [].
+        dtype: What the module computes in, with parts of the weights as they are; None for theirs.
     """
 
-    def __init__(self, module: nn.Module, *, mesh: DeviceMesh, probe: Callable[[], Tensor]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mesh: DeviceMesh,
+        probe: Callable[[], Tensor],
+        dtype: torch.dtype | None,
+    ) -> None:
         self._module = module
         self._probe = probe
+        self._dtype = dtype
+        # What is given to a layer has the type of the layer before; angles stay in float32.
+        policy = MixedPrecisionPolicy(
+            param_dtype=dtype,
+            reduce_dtype=None if dtype is None else torch.float32,
+            cast_forward_inputs=False,
+        )
         # Each layer is put together by itself, so that only one is in transit at a time.
         for block in transformer_blocks(module):
-            fully_shard(block, mesh=mesh, reshard_after_forward=False)
-        self._root = fully_shard(module, mesh=mesh, reshard_after_forward=False)
+            fully_shard(block, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
+        self._root = fully_shard(module, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
         self._parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
         for part in self._parts:
             # Gradients are shares of one sum, not estimates of the same mean.
@@ -79,9 +94,18 @@ class ShardedWeights:
         self._root.set_reshard_after_backward(now)
         self._root.set_is_last_backward(now)
 
+    def moved(self) -> None:
+        """Nothing has to be done: they are put together anew for the next passes."""
+
     def computed(self) -> Mapping[str, Tensor]:
-        """Return this rank's parts of the weights."""
-        return self.state_dict()
+        """Return this rank's parts of the weights, in the type that the module computes in."""
+        state = self._module.state_dict(keep_vars=True)
+        if self._dtype is None:
+            return {name: tensor.detach() for name, tensor in state.items()}
+        return {
+            name: tensor.detach().to(self._dtype) if isinstance(tensor, nn.Parameter) else tensor
+            for name, tensor in state.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return this rank's parts of the weights."""

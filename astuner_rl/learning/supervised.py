@@ -15,7 +15,10 @@ from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import LARGEST_LR, Decay
 from astuner_rl.learning.forest_layout import one_row_a_call
 from astuner_rl.learning.layout import Layout, Row, padded_rows
+from astuner_rl.learning.master_weights import MasterWeights
+from astuner_rl.learning.module_weights import ModuleWeights, WholeWeights
 from astuner_rl.learning.optimizer import GuardedAdamW, WarmupDecay
+from astuner_rl.learning.recomputation import require_blocks
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
 from astuner_rl.learning.tree_run import TreeRun
@@ -52,6 +55,8 @@ class SupervisedConfig:
     """Tokens, padding included, of one optimizer step."""
     microbatch_tokens: int = 8192
     """Tokens, padding included, of one forward pass."""
+    gradient_checkpointing: bool = False
+    """Whether layers are computed again for their gradients: memory for one more forward pass."""
     path: str | None = None
     """JSONL of demonstrations, ``messages`` and ``tools`` in OpenAI's format; null imitates those
     of the environment."""
@@ -90,6 +95,10 @@ class SupervisedLearner:
         config: Optimizer and cut into passes.
         total_steps: Optimizer steps of the run, for the decay of the learning rate.
         layout: How rows become forward passes.
+        dtype: What the model computes in, while it learns in the type that it has; None for that.
+
+    Raises:
+        SettingError: The model does not admit gradient checkpointing.
     """
 
     def __init__(
@@ -99,13 +108,20 @@ class SupervisedLearner:
         *,
         total_steps: int,
         layout: Layout = padded_rows,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._model = model
         model.train(False)
+        if config.gradient_checkpointing:
+            require_blocks(model)
+        self._recompute = config.gradient_checkpointing
+        self._weights: ModuleWeights = (
+            WholeWeights(model) if dtype is None else MasterWeights(model, dtype)
+        )
         self._layout = layout
         self._microbatch_tokens = config.microbatch_tokens
         self._optimizer = GuardedAdamW(
-            model.parameters(),
+            self._weights.parameters,
             lr=config.lr,
             schedule=WarmupDecay(
                 warmup_steps=config.warmup_steps, total_steps=total_steps, decay=Decay(config.decay)
@@ -125,7 +141,7 @@ class SupervisedLearner:
         lr = self._optimizer.lr
         loss = 0.0
         fed = FedTokens()
-        run = TreeRun()
+        run = TreeRun(recompute=self._recompute)
         for microbatch in self._layout(rows, microbatch_tokens=self._microbatch_tokens):
             logits = read_logits(self._model, microbatch.to(self._model.device), run=run)
             at = targets[microbatch.slots].to(logits.device)
@@ -134,10 +150,12 @@ class SupervisedLearner:
             loss += share.item()
             fed.add(microbatch)
         run.finish()
+        norm = self._optimizer.step(loss=loss)
+        self._weights.moved()
         return SupervisedReport(
             loss=loss,
             lr=lr,
-            grad_norm=self._optimizer.step(loss=loss),
+            grad_norm=norm,
             target_tokens=len(targets),
             fed=fed_metrics(
                 [fed], rows=rows, dense_tokens=sum(len(row.fed) for row in one_row_a_call(rows))
@@ -162,16 +180,15 @@ class SupervisedLearner:
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights by name, a tied output head included; not copies."""
-        weights: Mapping[str, Tensor] = self._model.state_dict()
-        return weights
+        return self._weights.computed()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs; the tensors are those in use, not copies."""
-        return {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"model": self._weights.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` returned for the same model and settings."""
-        self._model.load_state_dict(state["model"])
+        self._weights.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
 
 

@@ -53,31 +53,42 @@ class Inputs:
     """The same, but for a log-prob in the last that is not a number."""
 
 
-def grpo(layout: Layout, **settings: Any) -> Callable[[PreTrainedModel, Ranks], Learner]:
+def grpo(
+    layout: Layout, *, dtype: torch.dtype | None = None, **settings: Any
+) -> Callable[[PreTrainedModel, Ranks], Learner]:
     config = GrpoConfig(**GRPO | settings)
-    return lambda model, ranks: GrpoLearner(model, config, layout=layout, ranks=ranks)
+    return lambda model, ranks: GrpoLearner(model, config, layout=layout, ranks=ranks, dtype=dtype)
 
 
-def ppo(layout: Layout, **settings: Any) -> Callable[[PreTrainedModel, Ranks], Learner]:
+def ppo(
+    layout: Layout, *, dtype: torch.dtype | None = None, **settings: Any
+) -> Callable[[PreTrainedModel, Ranks], Learner]:
     config = PpoConfig(**GRPO | settings)
-    return lambda model, ranks: PpoLearner(model, config, layout=layout, ranks=ranks)
+    return lambda model, ranks: PpoLearner(model, config, layout=layout, ranks=ranks, dtype=dtype)
 
 
 SCENARIOS: Mapping[str, Callable[[PreTrainedModel, Ranks], Learner]] = {
     "grpo, forest": grpo(forest_passes),
     "grpo, rows": grpo(padded_rows),
     "grpo, float32": grpo(forest_passes),
+    "grpo, bfloat16": grpo(forest_passes, dtype=torch.bfloat16),
+    "ppo, bfloat16": ppo(forest_passes, dtype=torch.bfloat16, epochs=1),
+    "grpo, recomputed": grpo(forest_passes, gradient_checkpointing=True),
     "grpo, every term": grpo(forest_passes, **EVERYTHING),
     "grpo, little work": grpo(forest_passes),
     "ppo, forest": ppo(forest_passes, minibatches=2),
     "ppo, rows": ppo(padded_rows),
 }
+RESUMED = ("grpo, forest", "ppo, forest")
+"""Scenarios that go on from what other ranks have saved, too."""
+ON_TWO_RANKS = ("grpo, every term", "grpo, recomputed", "grpo, bfloat16", "ppo, bfloat16")
+"""Scenarios that are not tried with other numbers of ranks."""
 
 
 def run_scenario(name: str, inputs: Inputs, ranks: Ranks, resumed: Any) -> dict[str, Any]:
     make = SCENARIOS[name]
     policy = copy.deepcopy(inputs.policy)
-    if "float32" in name:
+    if "float32" in name or "bfloat16" in name:
         policy.float()
     episodes = inputs.episodes[:2] if "little work" in name else inputs.episodes
     learner = make(copy.deepcopy(policy), ranks)
@@ -125,7 +136,9 @@ def run_rank(folder: Path, size: int, rank: int, earlier: int | None) -> None:
         )
     results = {}
     for name in SCENARIOS:
-        resumed = states[name]["states"][0] if states else None
+        if name in ON_TWO_RANKS and size not in (0, 2):
+            continue
+        resumed = states[name]["states"][0] if states and name in RESUMED else None
         results[name] = run_scenario(name, inputs, ranks, resumed)
     results["broken"] = run_broken(inputs, ranks)
     (folder / str(size)).mkdir(exist_ok=True)
