@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astuner_rl import train
 from astuner_rl.learning.grpo import GrpoLearner
@@ -379,10 +379,9 @@ def test_weights_that_are_no_numbers_end_the_run(
     assert [path.name for path in toy.checkpoints(tmp_path / "run")] == ["step-000000"]
 
 
-def poison(model: PreTrainedModel) -> None:
-    """Make every logit NaN by one weight."""
-    with torch.no_grad():
-        model.get_submodule("model.layers.0.mlp.up_proj").weight[0, 0] = torch.nan
+def poison(learner: GrpoLearner | PpoLearner) -> None:
+    """Make every logit NaN by one weight, of those in use."""
+    learner.weights()["model.layers.0.mlp.up_proj.weight"][0, 0] = torch.nan
 
 
 @pytest.mark.parametrize(("algorithm", "learner"), [("grpo", GrpoLearner), ("ppo", PpoLearner)])
@@ -400,7 +399,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_checkpoint_whole(
 
     def poisoned_at_step_3(self: Any, episodes: Sequence[AgentEpisode]) -> UpdateReport:
         if episodes[0].episode.step == 2:
-            poison(self._policy._model)
+            poison(self)
         return update(self, episodes)
 
     capsys.readouterr()

@@ -113,7 +113,6 @@ def test_rows_that_are_not_what_was_sampled_stop_the_run(monkeypatch: pytest.Mon
                 stop=5,
                 logprobs=(-1.0,) * 3,
                 params=SamplingParams(),
-                policy_version=0,
             ),
         ),
     )
