@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save_file
 
 from astuner_gym.errors import SettingError
 from astuner_rl.samplers.child_output import ChildOutput
@@ -215,7 +215,9 @@ def _save(model: PreTrainedModel, folder: Path) -> None:
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
-    save_model(model, str(folder / "model.safetensors"))
+    # Copies, since tensors that are tied cannot lie in the format once for several names.
+    weights = {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
 
 
 def _started(folder: str, settings: EngineSettings) -> AsyncLLM:
