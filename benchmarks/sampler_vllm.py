@@ -2,12 +2,13 @@
 
 A model of 0.5 B parameters with random weights answers an agent of several turns: each turn's
 prompt is the last one with its reply and some new tokens behind it. The lengths are forced, as no
-stop token exists. Compared are
+stop token exists; no program of an agent runs in between. Compared are
 
 - *rollouts*: ``VllmSampler`` on an event loop, where every episode asks for its next turn when the
   last one has been answered, as those of a run do.
 - *offline*: ``LLM.generate`` on the same prompts and lengths, all given at once, in a process of
-  its own with the same engine settings. Prefix caching is on for both.
+  its own with the same engine settings, among them the number of sequences that run at the same
+  time. Prefix caching is on for both.
 
 They run in turns of whole processes, with one engine at a time. ``throughput_ratio`` is rollouts /
 offline, of medians. The tiny model's ratio is printed without a goal: there decoding does not
@@ -304,7 +305,7 @@ def compare(load: Load) -> dict[str, Any]:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the tiny model alone, about a minute")
+    parser.add_argument("--quick", action="store_true", help="the tiny model alone, whose ratio has no goal")
     parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.offline is not None:
