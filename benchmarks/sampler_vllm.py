@@ -305,7 +305,7 @@ def compare(load: Load) -> dict[str, Any]:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the tiny model alone, whose ratio has no goal")
+    parser.add_argument("--quick", action="store_true", help="the tiny model alone")
     parser.add_argument("--offline", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.offline is not None:
