@@ -5,6 +5,7 @@ Nothing of vLLM is imported before an engine is started. All that knows its inte
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from safetensors.torch import save_file
 
 from astuner_gym.errors import SettingError
 from astuner_rl.samplers.child_output import ChildOutput
@@ -142,7 +144,7 @@ class VllmEngine:
             on_failure.callback(logging.getLogger("vllm").removeHandler, log)
             try:
                 with output.capture(), tempfile.TemporaryDirectory() as folder:
-                    model.save_pretrained(folder)
+                    _save(model, Path(folder))
                     engine = cls(_started(folder, settings), output, log)
             except Exception as error:  # an engine may fail to start in any way
                 raise SettingError(
@@ -206,6 +208,16 @@ async def _sampled(collector: Any) -> Sampled:
         logprobs=tuple(output.logprobs.logprobs) if token_ids else (),
         ended=output.finish_reason,
     )
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """Write what vLLM reads of a Hugging Face folder; ``save_pretrained`` shows its progress."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    # Copies, since tensors that are tied cannot lie in the format once for several names.
+    weights = {name: weight.to("cpu", copy=True) for name, weight in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
 
 
 def _started(folder: str, settings: EngineSettings) -> AsyncLLM:
