@@ -369,7 +369,7 @@ def test_weights_that_are_no_numbers_end_the_run(
     toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], algorithm: str, rule: str
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(toy.hf_folder)
-    poison(model)
+    poison(model.state_dict())
     model.save_pretrained(tmp_path / "nan")
     AutoTokenizer.from_pretrained(toy.hf_folder).save_pretrained(tmp_path / "nan")
     capsys.readouterr()
@@ -379,9 +379,10 @@ def test_weights_that_are_no_numbers_end_the_run(
     assert [path.name for path in toy.checkpoints(tmp_path / "run")] == ["step-000000"]
 
 
-def poison(learner: GrpoLearner | PpoLearner) -> None:
-    """Make every logit NaN by one weight, of those in use."""
-    learner.weights()["model.layers.0.mlp.up_proj.weight"][0, 0] = torch.nan
+def poison(weights: Mapping[str, torch.Tensor]) -> None:
+    """Make every logit NaN by one weight, in place."""
+    with torch.no_grad():
+        weights["model.layers.0.mlp.up_proj.weight"][0, 0] = torch.nan
 
 
 @pytest.mark.parametrize(("algorithm", "learner"), [("grpo", GrpoLearner), ("ppo", PpoLearner)])
@@ -399,7 +400,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_checkpoint_whole(
 
     def poisoned_at_step_3(self: Any, episodes: Sequence[AgentEpisode]) -> UpdateReport:
         if episodes[0].episode.step == 2:
-            poison(self)
+            poison(self.weights())
         return update(self, episodes)
 
     capsys.readouterr()
