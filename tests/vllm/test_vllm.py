@@ -348,35 +348,51 @@ def test_weights_that_do_not_fit_leave_the_old_ones_at_work(with_untied: Opened)
 # --- ends ----------------------------------------------------------------------------------------
 
 
-def test_a_killed_engine_fails_what_waits_and_leaves_no_process(with_untied: Opened) -> None:
+def core_of(opened_: Opened) -> int:
+    """The process of this sampler's engine."""
+    manager = opened_.sampler._engine._engine.engine_core.resources.engine_manager
+    (process,) = manager.processes
+    return process.pid
+
+
+def test_an_engine_killed_while_it_samples_fails_what_waits_and_leaves_no_process(
+    with_untied: Opened,
+) -> None:
     async def complete() -> list[Completion | BaseException]:
         running = [
             asyncio.ensure_future(with_untied.generate(random_prompt(20), n, max_tokens=370))
-            for n in range(4)
+            for n in range(40)  # more than run at the same time: some wait whenever it is killed
         ]
-        await asyncio.sleep(0.2)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         os.kill(core, signal.SIGKILL)
         return await asyncio.gather(*running, return_exceptions=True)
 
-    before = engine_processes(os.getpid())
-    core = next(
-        pid
-        for pid in before
-        if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()
-        and not other_engine(with_untied, pid)
-    )
+    core = core_of(with_untied)
     ending = engine_processes(core) | {core}
-    assert all(isinstance(each, SamplerError) for each in with_untied.run(complete()))
+    ended = with_untied.run(complete())
+    assert {type(each) for each in ended} == {Completion, SamplerError}
     with pytest.raises(SamplerError, match="vLLM failed"):
         with_untied.complete([1])
     with_untied.run(with_untied.sampler.close())
     assert gone_within(ending - {core}, 20)
 
 
-def other_engine(opened_: Opened, pid: int) -> bool:
-    """Return whether ``pid`` is the core of an engine that is not this sampler's."""
-    manager = opened_.sampler._engine._engine.engine_core.resources.engine_manager
-    return pid not in {process.pid for process in manager.processes}
+@pytest.mark.parametrize("asked", ["a first completion", "new weights"])
+def test_an_engine_killed_before_it_answers_fails_what_asked(asked: str) -> None:
+    async def ask() -> None:
+        os.kill(core, signal.SIGSTOP)
+        if asked == "a first completion":
+            waiting = asyncio.ensure_future(opened_.generate([1], max_tokens=10))
+        else:
+            waiting = asyncio.ensure_future(opened_.load(tied(1)))
+        await asyncio.sleep(0.5)
+        os.kill(core, signal.SIGKILL)
+        await waiting
+
+    for opened_ in opened(tied(0)):
+        core = core_of(opened_)
+        with pytest.raises(SamplerError, match=r"vLLM failed|could not take new weights"):
+            opened_.run(ask())
 
 
 def test_an_engine_that_cannot_start_says_why_and_leaves_no_process(
