@@ -35,6 +35,7 @@ from astuner_rl.assembly import (
     build_sampler,
     check_opponent,
     compute_dtype,
+    lora_of,
     open_opponent,
     open_policy,
 )
@@ -276,6 +277,7 @@ def _reward(
         pretrained,
         updates=config.train.steps,
         dtype=compute_dtype(config.model),
+        lora=lora_of(config.model),
     )
 
     def make(parts: _RunParts) -> LocalBackbone:
@@ -304,6 +306,11 @@ def _imitation(
     """Return the learner that imitates, and the backbone that feeds it."""
     algo = config.algo
     assert isinstance(algo, SupervisedConfig)
+    if lora_of(config.model) is not None:
+        raise SettingError(
+            f"model.lora_rank must be 0 with algo=sft, got {config.model.lora_rank}; set "
+            "model.lora_rank=0"
+        )
     examples = build_examples(algo, environment, renderer)
     learner = SupervisedLearner(
         pretrained.model,
