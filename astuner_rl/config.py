@@ -20,7 +20,7 @@ from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import GrpoConfig
 from astuner_rl.backbones.config import CheckpointConfig, EvalConfig, TrainConfig
 from astuner_rl.rollout.config import RolloutConfig
-from astuner_rl.rules import require_choice, require_positive, require_range
+from astuner_rl.rules import require_choice, require_range
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.tracing.wandb_logger import LoggerMode
 
@@ -70,14 +70,14 @@ class HfModelConfig:
     lora_rank: int = 0
     """Rank of the adapters that are trained in place of all weights (LoRA, extra ``lora``); 0 for
     all weights."""
-    lora_alpha: float = 16.0
+    lora_alpha: int = 16
     """Adapters count ``lora_alpha / lora_rank``."""
 
     def __post_init__(self) -> None:
         self.path = _model_path("model.path", self.path)
         require_choice("model.dtype", self.dtype, tuple(Precision))
         require_range("model.lora_rank", self.lora_rank, low=0)
-        require_positive("model.lora_alpha", self.lora_alpha)
+        require_range("model.lora_alpha", self.lora_alpha, low=1)
 
 
 @dataclass

@@ -5,6 +5,7 @@
     checkpoints/
         step-000040/
             hf/           what ``save_model`` wrote: a Hugging Face folder, usable on its own
+            adapter/      what LoRA has trained, for ``peft``; only where adapters are trained
             learner.pt    the learner's state: optimizer, schedules, generators, …
             meta.json     step, seed, versions, hash of the configuration
             SHA256SUMS    a checksum of every other file; ``sha256sum --check`` reads it

@@ -9,12 +9,15 @@ applies them itself. ``peft`` makes the layers; it comes with the extra ``lora``
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -31,7 +34,7 @@ class Lora:
     """Which adapters a model has."""
 
     rank: int
-    alpha: float
+    alpha: int
     """Adapters count ``alpha / rank``."""
 
 
@@ -43,6 +46,14 @@ class AdapterWeights:
     """As in peft's ``adapter_config.json``."""
     tensors: Mapping[str, Tensor]
     """By the names of peft's ``adapter_model.safetensors``."""
+
+
+def save_adapters(adapters: AdapterWeights, folder: Path) -> None:
+    """Write a folder, which must exist, that ``peft`` loads."""
+    config = json.dumps(dict(adapters.config), indent=2)
+    (folder / "adapter_config.json").write_text(config + "\n", encoding="utf-8")
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in adapters.tensors.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
@@ -106,14 +117,15 @@ class LoraWeights:
     @torch.no_grad()
     def moved(self) -> None:
         """Merge the adapters anew."""
-        from peft.tuners.lora import LoraLayer
+        from peft.tuners.lora import Linear
 
         self._kept.moved()
         layers = dict(self._module.named_modules())
         for name, parameter in self._merged.named_parameters():
             layer = layers[name.rpartition(".")[0]]
-            if isinstance(layer, LoraLayer) and name.endswith(".weight"):
-                base: Tensor = layer.get_base_layer().weight
+            if isinstance(layer, Linear) and name.endswith(".weight"):
+                base = layer.get_base_layer().weight
+                assert isinstance(base, Tensor)
                 parameter.copy_(base + layer.get_delta_weight(ADAPTER).to(base))
 
     def computed(self) -> Mapping[str, Tensor]:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.learning.grpo import GrpoLearner
-from astuner_rl.learning.lora import Lora, with_adapters
+from astuner_rl.learning.lora import Lora, save_adapters, with_adapters
 from astuner_rl.learning.policy import Policy
 from astuner_rl.learning.ppo import PpoLearner
 from astuner_rl.learning.process_ranks import ProcessRanks
 
 peft = pytest.importorskip("peft")
-LORA = Lora(rank=2, alpha=4.0)
+LORA = Lora(rank=2, alpha=4)
 TOKENS = torch.tensor([[1, 2, 3, 4, 5]])
 
 
@@ -83,11 +81,7 @@ def test_peft_loads_the_adapters_beside_the_base(tmp_path, make_policy, episode_
     learner.update(episode_builder(policy).group([0.0, 1.0, 1.0]))
     adapters = learner.adapters()
     assert adapters is not None
-    (tmp_path / "adapter_config.json").write_text(json.dumps(dict(adapters.config)))
-    save_file(
-        {name: tensor.contiguous() for name, tensor in adapters.tensors.items()},
-        tmp_path / "adapter_model.safetensors",
-    )
+    save_adapters(adapters, tmp_path)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path).eval()
     assert torch.allclose(logprobs(loaded), logprobs(policy), rtol=0, atol=1e-5)
 
