@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -39,11 +40,16 @@ from astuner_rl.learning.tiny import TinyConfig, build_tiny
 from astuner_rl.learning.tiny.tokenizer import train_tokenizer
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.samplers.openai import EndpointPolicy
+from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.samplers.scripted import ScriptedSampler
 from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
+from astuner_rl.samplers.vllm import VllmSampler, VllmSamplerConfig
+from astuner_rl.samplers.vllm_engine import require_vllm
 from astuner_rl.tracking.opponents import PolicyWithOpponent
 from astuner_rl.tracking.tracker import Policy, TokenPolicy
 
+TokenSamplerConfig: TypeAlias = TransformersSamplerConfig | VllmSamplerConfig
+"""Settings of the samplers that return tokens and take new weights: those that can train."""
 TEACHER = "gsm8k"
 """Environment whose demonstrations the tiny model imitates where its own has none."""
 SCRIPT_VOCABULARY = 2048
@@ -111,14 +117,35 @@ def build_renderer(pretrained: Pretrained) -> ChatRenderer:
     )
 
 
+def check_sampler(config: ExperimentConfig) -> None:
+    """Find out whether what the sampler needs is installed, before the first slow step.
+
+    Raises:
+        SettingError: It is not.
+    """
+    if isinstance(config.sampler, VllmSamplerConfig):
+        require_vllm()
+
+
 def build_sampler(
-    config: TransformersSamplerConfig,
+    config: TokenSamplerConfig,
     pretrained: Pretrained,
     renderer: ChatRenderer,
     *,
     policy_version: int,
-) -> TransformersSampler:
-    """Return a sampler of the weights that ``pretrained`` has now."""
+) -> Sampler:
+    """Return a sampler of the weights that ``pretrained`` has now.
+
+    Raises:
+        SettingError: The sampler cannot sample from this model with these settings.
+    """
+    if isinstance(config, VllmSamplerConfig):
+        return VllmSampler.start(
+            pretrained.model,
+            stop_token_ids=renderer.stop_token_ids,
+            config=config,
+            policy_version=policy_version,
+        )
     pad = pretrained.tokenizer.pad_token_id
     return TransformersSampler(
         pretrained.model,
@@ -224,11 +251,12 @@ def _open_policy(config: ExperimentConfig, environment: Environment) -> OpenPoli
         )
     if isinstance(config.sampler, ScriptedSamplerConfig):
         renderer = _script_renderer(environment)
-        sampler: ScriptedSampler | TransformersSampler = ScriptedSampler.from_texts(
+        sampler: Sampler = ScriptedSampler.from_texts(
             config.sampler.replies,
             encode=lambda text: [*renderer.codec.encode(text), renderer.stop_token_ids[0]],
         )
     else:
+        check_sampler(config)
         pretrained = build_pretrained(config.model, environment)
         if (dtype := compute_dtype(config.model)) is not None:
             compute_in(pretrained.model, dtype)
@@ -268,7 +296,10 @@ def open_opponent(config: ExperimentConfig) -> OpenOpponent | None:
     pretrained = load_pretrained(config.opponent.path)
     renderer = build_renderer(pretrained)
     settings = config.sampler
-    if not isinstance(settings, TransformersSamplerConfig):
+    if isinstance(settings, VllmSamplerConfig):
+        # One engine of vLLM's is enough for a machine.
+        settings = TransformersSamplerConfig(context_length=settings.context_length)
+    elif not isinstance(settings, TransformersSamplerConfig):
         settings = TransformersSamplerConfig()
     sampler = build_sampler(settings, pretrained, renderer, policy_version=0)
     return OpenOpponent(

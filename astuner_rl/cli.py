@@ -10,6 +10,7 @@ usage: astuner COMMAND [key=value ...]
   astuner train       train an agent
   astuner evaluate    measure a policy on held-out tasks
   astuner play        watch episodes, call by call
+  astuner replay      prove that a run's weights come from what it recorded
 
 astuner COMMAND --help lists its settings.
 """
@@ -32,6 +33,10 @@ def main() -> int:
             from astuner_rl import play
 
             return play.main(arguments)
+        case "replay":
+            from astuner_rl import replay
+
+            return replay.main(arguments)
         case "-h" | "--help":
             print(USAGE, end="")
             return 0

@@ -1,4 +1,4 @@
-"""One command, ``train``, ``evaluate`` or ``play``, from its arguments to its exit status."""
+"""One command, such as ``train`` or ``evaluate``, from its arguments to its exit status."""
 
 from __future__ import annotations
 

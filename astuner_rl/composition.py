@@ -44,6 +44,7 @@ from astuner_rl.learning.supervised import SupervisedConfig
 from astuner_rl.learning.tiny import TinyConfig
 from astuner_rl.refusals import not_an_option, refusal, unknown_setting
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.samplers.vllm import VllmSamplerConfig
 
 CONFIG_FILE: Final = "config.yaml"
 """Where a run folder keeps its settings."""
@@ -61,6 +62,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, type]]] = {
     "model": {"tiny": TinyConfig, "hf": HfModelConfig},
     "sampler": {
         "transformers": TransformersSamplerConfig,
+        "vllm": VllmSamplerConfig,
         "openai": OpenAISamplerConfig,
         "scripted": ScriptedSamplerConfig,
     },

@@ -18,22 +18,17 @@ from omegaconf import MISSING
 
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import GrpoConfig
-from astuner_rl.backbones.config import CheckpointConfig, EvalConfig, TrainConfig
+from astuner_rl.backbones.config import (
+    CheckpointConfig,
+    EvalConfig,
+    OverlapConfig,
+    TrainConfig,
+)
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rules import require_choice, require_range
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracing.wandb_logger import LoggerMode
-
-
-@dataclass
-class OverlapConfig:
-    """How far sampling may run ahead of learning."""
-
-    max_staleness: int = 0
-    """Updates that the weights which sampled a token may lag behind; 0 is synchronous."""
-
-    def __post_init__(self) -> None:
-        require_range("overlap.max_staleness", self.max_staleness, low=0)
 
 
 @dataclass
@@ -112,7 +107,7 @@ class ScriptedSamplerConfig:
 
 @dataclass
 class LocalBackboneConfig:
-    """Sampler and learner in this process, in turn."""
+    """Sampler and learner in this process."""
 
     threads: int = 1
     """Intra-op threads of the learner on a CPU: more only slow a small model down."""
@@ -222,19 +217,13 @@ class ExperimentConfig:
         require_range("seed", self.seed, low=0)
         if isinstance(self.algo, GrpoConfig):
             self.algo.require_group_size(self.train.group_size)
-        if isinstance(self.sampler, TransformersSamplerConfig):
+        if isinstance(self.sampler, TransformersSamplerConfig | VllmSamplerConfig):
             require_room(self.rollout.max_tokens, context_length=self.sampler.context_length)
         is_named = isinstance(self.opponent, HfOpponentConfig | OpenAIOpponentConfig)
         if is_named and self.env.trainable is None:
             raise SettingError(
                 "an opponent plays the roles that do not learn, and with env.trainable=null all "
                 "learn; set env.trainable=[<role>, …], or opponent=none"
-            )
-        if self.overlap.max_staleness > 0:
-            raise SettingError(
-                "overlap.max_staleness must be 0, because the backbones of this installation "
-                f"sample and learn in turn, got {self.overlap.max_staleness}; "
-                "set overlap.max_staleness=0"
             )
 
 

@@ -33,5 +33,9 @@ class CheckpointError(AstunerError):
     """A checkpoint is absent, torn, or of another run."""
 
 
+class ReplayError(AstunerError):
+    """A run's weights do not follow from what it recorded."""
+
+
 class RunAbortedError(AstunerError):
     """A run cannot go on; the message says why and what was kept."""

@@ -26,6 +26,7 @@ from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import Decay, GrpoConfig, PpoConfig
 from astuner_rl.assembly import (
     OpenOpponent,
+    TokenSamplerConfig,
     against,
     build_environment,
     build_examples,
@@ -34,6 +35,7 @@ from astuner_rl.assembly import (
     build_renderer,
     build_sampler,
     check_opponent,
+    check_sampler,
     compute_dtype,
     lora_of,
     open_opponent,
@@ -42,7 +44,7 @@ from astuner_rl.assembly import (
 from astuner_rl.backbones.checkpoints import Resumable, RunCheckpoints
 from astuner_rl.backbones.debug import DebugBackbone
 from astuner_rl.backbones.held_out import HeldOutEvaluator
-from astuner_rl.backbones.local import LocalBackbone, LoopState
+from astuner_rl.backbones.loop import LoopState, TrainingLoop
 from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
@@ -52,7 +54,7 @@ from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
-from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
+from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.tracing.atomic_file import write_atomically
 from astuner_rl.tracing.journal import RunJournal
 from astuner_rl.tracing.metrics import MetricsLog
@@ -86,7 +88,7 @@ class _RunParts:
 
     runner: EpisodeRunner
     evaluator: HeldOutEvaluator
-    sampler: TransformersSampler
+    sampler: Sampler
     recorder: RunJournal
     checkpoints: RunCheckpoints
 
@@ -139,7 +141,11 @@ def train(config: ExperimentConfig) -> None:
         try:
             # The sampler copies the weights, so it is made after they were restored.
             sampler = build_sampler(sampler_config, pretrained, renderer, policy_version=state.step)
-            exact = sampler.exact and (opponent is None or opponent.exact)
+            exact = (
+                sampler.exact
+                and (opponent is None or opponent.exact)
+                and config.overlap.max_staleness == 0
+            )
             state = replace(state, exact=state.exact and exact)
             policy = TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed)
             runner = EpisodeRunner(
@@ -171,16 +177,24 @@ def train(config: ExperimentConfig) -> None:
         print(f"report: {folder.report}")
 
 
-def _check(config: ExperimentConfig) -> TransformersSamplerConfig:
+def _check(config: ExperimentConfig) -> TokenSamplerConfig:
     """Refuse settings that do not go together, before the first slow step."""
-    if not isinstance(config.sampler, TransformersSamplerConfig):
+    if not isinstance(config.sampler, TokenSamplerConfig):
         raise SettingError(
             "training needs a sampler that returns tokens and takes new weights, got "
-            f"sampler={config.choices['sampler']}; set sampler=transformers, or backbone=debug"
+            f"sampler={config.choices['sampler']}; set sampler=transformers, sampler=vllm, or "
+            "backbone=debug"
         )
+    check_sampler(config)
     if isinstance(config.algo, GrpoConfig):
         config.algo.require_group_size(config.train.group_size)
-    if config.rollout.temperature == 0 and not isinstance(config.algo, SupervisedConfig):
+    if isinstance(config.algo, SupervisedConfig):
+        if config.overlap.max_staleness > 0:
+            raise SettingError(
+                "overlap.max_staleness must be 0 with algo=sft, which samples nothing to learn "
+                f"from, got {config.overlap.max_staleness}; set overlap.max_staleness=0"
+            )
+    elif config.rollout.temperature == 0:
         raise SettingError(
             "rollout.temperature must be > 0 to learn from what was sampled, got 0.0; "
             "set rollout.temperature=1"
@@ -216,7 +230,7 @@ def _run(
     make_backbone: _MakeBackbone,
     *,
     runner: EpisodeRunner,
-    sampler: TransformersSampler,
+    sampler: Sampler,
     checkpoints: RunCheckpoints,
     closing: Sequence[Callable[[], Awaitable[None]]],
 ) -> None:
@@ -280,8 +294,8 @@ def _reward(
         lora=lora_of(config.model),
     )
 
-    def make(parts: _RunParts) -> LocalBackbone:
-        return LocalBackbone(
+    def make(parts: _RunParts) -> TrainingLoop:
+        return TrainingLoop(
             runner=parts.runner,
             evaluator=parts.evaluator,
             sampler=parts.sampler,
@@ -290,6 +304,7 @@ def _reward(
             checkpoints=parts.checkpoints,
             train=config.train,
             checkpoint=config.checkpoint,
+            overlap=config.overlap,
             seed=config.seed,
             trainable=config.env.trainable,
         )
@@ -377,7 +392,7 @@ def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None) -> str
     settings = dataclasses.asdict(config)
     exact = {
         name: settings[name]
-        for name in ("env", "algo", "model", "backbone", "judge", "opponent", "seed")
+        for name in ("env", "algo", "model", "backbone", "judge", "opponent", "overlap", "seed")
     }
     if opponent is not None:
         exact["opponent_weights"] = opponent.fingerprint

@@ -36,7 +36,7 @@ class EpisodeKey:
     phase: str
     """``train``, or ``eval/<set>``."""
     step: int
-    """Number of updates that the policy had seen."""
+    """Number of the update that it is played for, from 0; of evaluations, updates done before."""
     task: int
     """Position of the task in the step's list of tasks."""
     sample: int
@@ -64,6 +64,15 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VersionChange:
+    """Other weights that took over in the middle of a completion."""
+
+    position: int
+    """Index of the first token that they sampled, > 0."""
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """What a sampler returned for one prompt."""
 
@@ -73,7 +82,23 @@ class Completion:
     """[T] log-prob of each sampled token."""
     finish_reason: FinishReason
     policy_version: int
-    """Version of the weights that sampled every token."""
+    """Version of the weights that sampled the first token, and those up to a change."""
+    version_changes: tuple[VersionChange, ...] = ()
+    """By ascending position; empty where one version sampled every token."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """[T] version of the weights that sampled each token.
+
+        >>> Completion(token_ids=(5, 6, 7), logprobs=(-1, -1, -1), policy_version=3,
+        ...     finish_reason=FinishReason.STOP,
+        ...     version_changes=(VersionChange(position=1, version=4),)).versions
+        (3, 4, 4)
+        """
+        versions = [self.policy_version] * len(self.token_ids)
+        for change in self.version_changes:
+            versions[change.position :] = [change.version] * (len(versions) - change.position)
+        return tuple(versions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +167,6 @@ class SampledSpan:
     logprobs: tuple[float, ...]
     """[stop - start] under the distribution sampled from."""
     params: SamplingParams
-    policy_version: int
     reward: float = 0.0
     """What fell with the call. What is left of its agent's reward falls with the last one."""
 

@@ -2,13 +2,13 @@
 
 How it is measured: ``benchmarks.learning``; a task is a game of seven players, and it is solved if
 the side that learns wins; ``judge/illegal`` among the means is the share of replies that the rules
-do not allow. Contexts have at most 512 tokens and replies 16. The parts, otherwise with the
-project's default settings:
+do not allow. The parts, otherwise with the project's default settings:
 
 - *wolves*: ``env=werewolves algo=grpo``, two wolves against a scripted village that believes its
   seer (``seer_following``).
 - *village*: ``env.trainable=[villager] env.wolves=uniform``, the three villagers of a village whose
-  seer and witch are scripted (``seer_following``), against wolves who play at random.
+  seer and witch are scripted (``seer_following``), against wolves who play at random; contexts have
+  at most 512 tokens, which is room enough for a villager.
 - *control*: *wolves* with rewards permuted within groups.
 - *sft*: the warm start, which imitates players who choose at random, continued for as long as
   *wolves* took.
@@ -21,8 +21,13 @@ import math
 from benchmarks.learning import PERMUTED, Benchmark, Part, Results, gains, main, trained
 from benchmarks.report import Bar
 
-AS_WOLVES = ("env=werewolves", "env.baselines=[]", "sampler.context_length=512")
-AS_VILLAGE = (*AS_WOLVES, "env.trainable=[villager]", "env.wolves=uniform")
+AS_WOLVES = ("env=werewolves", "env.baselines=[]")
+AS_VILLAGE = (
+    *AS_WOLVES,
+    "env.trainable=[villager]",
+    "env.wolves=uniform",
+    "sampler.context_length=512",
+)
 WOLVES = Part(name="wolves", base="base-wolves", environment=AS_WOLVES, algorithm=("algo=grpo",))
 VILLAGE = Part(
     name="village", base="base-village", environment=AS_VILLAGE, algorithm=("algo=grpo",)

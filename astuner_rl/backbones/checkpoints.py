@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from astuner_gym.errors import UnusableInputError
-from astuner_rl.backbones.local import LoopState
+from astuner_rl.backbones.loop import LoopState
 from astuner_rl.learning.checkpoint import (
     CheckpointMeta,
     clean_checkpoints,
@@ -21,6 +22,8 @@ from astuner_rl.learning.checkpoint import (
 )
 from astuner_rl.learning.lora import AdapterWeights, save_adapters
 from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.rollout.batches import BatchAhead
+from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 
 VERSIONED = ("astuner", "agentscope", "numpy", "tokenizers", "torch", "transformers")
 """Packages that the bits of a run depend on."""
@@ -72,6 +75,7 @@ class RunCheckpoints:
                 "learner": self.learner.state_dict(),
                 "drawn": state.drawn,
                 "exact": state.exact,
+                "ahead": [_encode_batch(batch) for batch in state.ahead],
             },
             meta=CheckpointMeta(
                 step=state.step,
@@ -107,10 +111,10 @@ class RunCheckpoints:
         checkpoint = load_checkpoint(path)
         if checkpoint.meta.config_hash != self.config_hash:
             raise UnusableInputError(
-                f"{path}: a run resumes with its own env, algo, model, judge, opponent, seed, "
-                "rollout, train.groups, group_size and most_draws and sampler.context_length, and "
-                "where the learning rate falls with its train.steps, got others; leave them out, "
-                "or start a "
+                f"{path}: a run resumes with its own env, algo, model, judge, opponent, overlap, "
+                "seed, rollout, train.groups, group_size and most_draws and "
+                "sampler.context_length, and where the learning rate falls with its train.steps, "
+                "got others; leave them out, or start a "
                 f"new run with model=hf model.path={checkpoint.model}"
             )
         installed = {name: version(name) for name in VERSIONED}
@@ -121,10 +125,40 @@ class RunCheckpoints:
                 f"run with model=hf model.path={checkpoint.model}"
             )
         learner_state, drawn = checkpoint.state["learner"], checkpoint.state["drawn"]
+        # Runs of earlier versions kept no batches: they never sampled ahead.
+        ahead = checkpoint.state.get("ahead", [])
         # Written by ``save``.
         assert isinstance(learner_state, dict)
         assert isinstance(drawn, int)
+        assert isinstance(ahead, list)
         self.learner.load_state_dict(learner_state)
         step = checkpoint.meta.step
         drop_checkpoints_after(self.folder, last_step=step)
-        return LoopState(step=step, drawn=drawn, exact=bool(checkpoint.state["exact"]))
+        return LoopState(
+            step=step,
+            drawn=drawn,
+            exact=bool(checkpoint.state["exact"]),
+            ahead=tuple(map(_decode_batch, ahead)),
+        )
+
+
+def _encode_batch(batch: BatchAhead) -> dict[str, Any]:
+    episodes = [
+        LoggedEpisode(episode=episode, masked=(None,) * len(episode.calls))
+        for episode in batch.episodes
+    ]
+    return {
+        "step": batch.step,
+        "starts": list(batch.starts),
+        "episodes": [json.dumps(encode_episode(episode)) for episode in episodes],
+    }
+
+
+def _decode_batch(fields: Mapping[str, Any]) -> BatchAhead:
+    return BatchAhead(
+        step=fields["step"],
+        starts=tuple(fields["starts"]),
+        episodes=tuple(
+            decode_episode(json.loads(episode)).episode for episode in fields["episodes"]
+        ),
+    )

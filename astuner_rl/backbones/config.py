@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from astuner_gym.errors import SettingError
 from astuner_rl.rules import require_range
 
 
@@ -26,6 +27,27 @@ class TrainConfig:
         require_range("train.groups", self.groups, low=1)
         require_range("train.group_size", self.group_size, low=1)
         require_range("train.most_draws", self.most_draws, low=1)
+
+
+@dataclass
+class OverlapConfig:
+    """How far sampling may run ahead of learning."""
+
+    max_staleness: int = 0
+    """Updates that the weights which sampled a token may lag behind; 0 is synchronous. What lags
+    is trained with ratios to the weights that sampled; ``algo.importance`` corrects for more."""
+    in_flight: bool = False
+    """Whether replies that are being sampled go on with new weights as soon as there are some,
+    each token knowing its version; otherwise they are waited for."""
+
+    def __post_init__(self) -> None:
+        require_range("overlap.max_staleness", self.max_staleness, low=0)
+        if self.in_flight and self.max_staleness == 0:
+            raise SettingError(
+                "overlap.in_flight=true needs overlap.max_staleness >= 1, got 0, with which "
+                "nothing is in flight when weights change; set overlap.max_staleness=1, or "
+                "overlap.in_flight=false"
+            )
 
 
 @dataclass

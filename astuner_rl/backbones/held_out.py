@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from astuner_rl.backbones.config import EvalConfig
-from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.rollout.evaluation import Evaluation, evaluate
+from astuner_rl.rollout.runner import Runner
 from astuner_rl.types import Episode
 
 
@@ -16,7 +16,7 @@ from astuner_rl.types import Episode
 class HeldOutEvaluator:
     """Evaluates the policy of ``runner`` on every held-out set of its environment."""
 
-    runner: EpisodeRunner
+    runner: Runner
     config: EvalConfig
     seed: int
 

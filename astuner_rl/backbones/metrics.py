@@ -51,6 +51,22 @@ def rollout_metrics(
     return metrics
 
 
+def staleness_metrics(episodes: Sequence[Episode], *, version: int) -> dict[str, float]:
+    """Return by how many updates the weights that sampled a token lag behind those trained.
+
+    Args:
+        episodes: What is trained on.
+        version: Of the weights before the update.
+    """
+    lags = [
+        version - sampled_by
+        for episode in episodes
+        for record in episode.calls
+        for sampled_by in record.completion.versions
+    ]
+    return {"staleness/mean": fmean(lags), "staleness/max": max(lags)} if lags else {}
+
+
 def _reward_metrics(
     episodes: Sequence[Episode], *, trainable: Collection[str] | None
 ) -> dict[str, float]:

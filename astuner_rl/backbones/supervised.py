@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from astuner_rl.backbones.config import CheckpointConfig
 from astuner_rl.backbones.held_out import HeldOutEvaluator
-from astuner_rl.backbones.local import Checkpoints, LoopState, Recorder
+from astuner_rl.backbones.loop import Checkpoints, LoopState, Recorder
 from astuner_rl.learning.supervised import (
     SupervisedExample,
     SupervisedLearner,

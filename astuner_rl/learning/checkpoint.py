@@ -135,12 +135,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model=path / _MODEL, state=state, meta=meta)
 
 
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """Return the checkpoint folders by step; whether they are whole is not looked at."""
+    found = (path for path in folder.iterdir() if _STEP_NAME.fullmatch(path.name))
+    return sorted(found, key=_step_of)
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the whole checkpoint with the most steps, None where there is none.
 
     Damaged ones are passed over with a warning; every byte of the one returned was verified.
     """
-    for path in reversed(_steps(folder)):
+    for path in reversed(checkpoint_folders(folder)):
         defect = _defect(path)
         if not defect:
             return path
@@ -152,7 +158,7 @@ def keep_newest(folder: Path, *, count: int) -> None:
     """Delete all but the ``count`` checkpoints with the most steps."""
     if count < 1:
         raise ValueError(f"count must be >= 1 to keep a checkpoint at all, got {count}")
-    for path in _steps(folder)[:-count]:
+    for path in checkpoint_folders(folder)[:-count]:
         _delete(path)
 
 
@@ -176,7 +182,7 @@ def clean_checkpoints(folder: Path) -> None:
 
 def drop_checkpoints_after(folder: Path, *, last_step: int) -> None:
     """Delete the checkpoints of later steps, torn ones included, to resume from ``last_step``."""
-    for path in _steps(folder):
+    for path in checkpoint_folders(folder):
         if _step_of(path) > last_step:
             _delete(path)
 
@@ -271,12 +277,6 @@ def _sync_tree(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
     sync_folder(folder)
-
-
-def _steps(folder: Path) -> list[Path]:
-    """Return the checkpoint folders by step; whether they are whole is not looked at."""
-    found = (path for path in folder.iterdir() if _STEP_NAME.fullmatch(path.name))
-    return sorted(found, key=_step_of)
 
 
 def _step_of(path: Path) -> int:

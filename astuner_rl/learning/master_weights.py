@@ -39,7 +39,9 @@ class MasterWeights:
         }
         compute_in(module, dtype)
         for parameter in self._masters:
-            parameter.register_post_accumulate_grad_hook(self._add_gradient)  # type: ignore[no-untyped-call]
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                self._add_gradient
+            )
 
     def _add_gradient(self, parameter: Tensor) -> None:
         """Add the gradient of a pass to that of the master."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from astuner_gym.task import Task
-from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.rollout.groups import collect_groups
+from astuner_rl.rollout.runner import Runner
 from astuner_rl.tracing.intervals import Interval, bootstrap_interval, wilson_interval
 from astuner_rl.tracing.pass_at_k import pass_at_k
 from astuner_rl.types import Episode, EpisodeStatus, Group, SamplingParams
@@ -112,7 +112,7 @@ class Evaluation:
 
 
 async def evaluate(
-    runner: EpisodeRunner,
+    runner: Runner,
     tasks: Sequence[Task],
     *,
     name: str,

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from astuner_gym.task import Task
-from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.rollout.runner import Runner
 from astuner_rl.types import Episode, EpisodeKey, Group, SamplingParams
 
 
 async def collect_groups(
-    runner: EpisodeRunner,
+    runner: Runner,
     tasks: Sequence[Task],
     *,
     phase: str,
@@ -19,11 +19,11 @@ async def collect_groups(
     samples: int,
     params: SamplingParams,
     first_position: int = 0,
+    slots: asyncio.Semaphore | None = None,
 ) -> list[Group]:
     """Run ``samples`` episodes of every task.
 
-    At most ``runner.config.concurrency`` episodes run at once. The result is ordered by task and
-    sample, and no draw depends on the order of arrival.
+    The result is ordered by task and sample, and no draw depends on the order of arrival.
 
     Args:
         runner: Runs each episode.
@@ -33,11 +33,13 @@ async def collect_groups(
         samples: Episodes of each task.
         params: How their completions are drawn.
         first_position: Number of the first task among those of the step.
+        slots: Bounds how many episodes run at once, those of other calls included; None admits
+            ``runner.config.concurrency`` of this call.
     """
-    slots = asyncio.Semaphore(runner.config.concurrency)
+    own_slots = slots or asyncio.Semaphore(runner.config.concurrency)
 
     async def run(task: Task, key: EpisodeKey) -> Episode:
-        async with slots:
+        async with own_slots:
             return await runner.run(task, key, params=params)
 
     try:

@@ -27,7 +27,14 @@ from astuner_rl.samplers.kv_cache import (
 )
 from astuner_rl.samplers.sampling import sample_tokens
 from astuner_rl.samplers.slot_table import Session, SlotTable, Wait
-from astuner_rl.types import Completion, DrawKey, EpisodeKey, FinishReason, SamplingParams
+from astuner_rl.types import (
+    Completion,
+    DrawKey,
+    EpisodeKey,
+    FinishReason,
+    SamplingParams,
+    VersionChange,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +105,7 @@ class ContinuousBatcher:
         self._running: dict[int, Request] = {}
         """By slot."""
         self._prefilling: dict[int, None] = {}
-        """Slots whose prompts are not wholly cached, in order of arrival."""
+        """Slots whose tokens are not wholly cached, in order of arrival."""
         self._decoding: NDArray[np.int64] = np.zeros(0, np.int64)
         """Slots that sample a token in every step."""
         self._padded_keys = np.array(
@@ -110,7 +117,11 @@ class ContinuousBatcher:
         self._temperatures: NDArray[np.float64] = np.zeros(slots)
         self._prompt_lengths: NDArray[np.int64] = np.zeros(slots, np.int64)
         self._lengths: NDArray[np.int64] = np.zeros(slots, np.int64)
+        """Of prompt and sampled tokens; a slot samples once so many are cached."""
         self._limits: NDArray[np.int64] = np.zeros(slots, np.int64)
+        self._first_versions: NDArray[np.int64] = np.zeros(slots, np.int64)
+        self._version_changes: dict[int, list[VersionChange]] = {}
+        """By slot, of those that sampled when the weights changed."""
 
     @property
     def busy(self) -> bool:
@@ -136,18 +147,27 @@ class ContinuousBatcher:
         """Free what idles in the cache for an episode."""
         self._table.release(episode)
 
-    def require_idle(self) -> None:
-        """Raise ``SamplerError`` if a request is unfinished: weights must not change then."""
-        if self.busy:
-            raise SamplerError(
-                "weights must be loaded between requests, but "
-                f"{len(self._queue) + len(self._running)} are unfinished; await them first"
-            )
+    def change_weights(self, *, policy_version: int) -> None:
+        """Go on with the other weights that the model has now.
 
-    def forget(self, *, policy_version: int) -> None:
-        """Forget all keys and values, since the model has other weights now."""
+        All keys and values are forgotten; those of requests that run are computed anew before
+        their next token is sampled.
+        """
         self._table.clear()
         self._policy_version = policy_version
+        self._decoding = np.zeros(0, np.int64)
+        self._prefilling = dict.fromkeys(self._running)
+        for slot in self._running:
+            sampled = int(self._lengths[slot] - self._prompt_lengths[slot])
+            if sampled == 0:
+                self._first_versions[slot] = policy_version
+            else:
+                change = VersionChange(position=sampled, version=policy_version)
+                changes = self._version_changes.setdefault(slot, [])
+                # Weights under which it sampled nothing leave no trace.
+                if changes and changes[-1].position == sampled:
+                    changes.pop()
+                changes.append(change)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Completion]]:
@@ -168,7 +188,7 @@ class ContinuousBatcher:
     def _admit(self) -> None:
         """Place queued requests in slots, as long as there is prefill for this step to do."""
         backlog = sum(
-            int(self._prompt_lengths[slot] - self._table.cached[slot]) for slot in self._prefilling
+            int(self._lengths[slot] - self._table.cached[slot]) for slot in self._prefilling
         )
         waiting: deque[Request] = deque()
         while self._queue and backlog < self._prefill_tokens:
@@ -200,6 +220,7 @@ class ContinuousBatcher:
         self._temperatures[slot] = request.params.temperature
         self._prompt_lengths[slot] = length
         self._lengths[slot] = length
+        self._first_versions[slot] = self._policy_version
         self._limits[slot] = min(length + request.params.max_tokens, self._context_length)
 
     def _next_rows(self) -> _Rows:
@@ -224,7 +245,7 @@ class ContinuousBatcher:
         total, budget = len(slots), self._prefill_tokens
         for slot in list(self._prefilling):
             first = int(table.cached[slot])
-            last = min(first + budget, int(self._prompt_lengths[slot]))
+            last = min(first + budget, int(self._lengths[slot]))
             budget -= last - first
             table.cached[slot] = last
             all_slots.append(np.full(last - first, slot))
@@ -234,7 +255,7 @@ class ContinuousBatcher:
                 tiles.append(self._tile(total, np.array([slot]), np.arange(first, stop)[None]))
                 total += stop - first
                 first = stop
-            if last == self._prompt_lengths[slot]:
+            if last == self._lengths[slot]:
                 del self._prefilling[slot]
                 sampling.append(total - 1)
             if budget == 0:
@@ -305,13 +326,15 @@ class ContinuousBatcher:
             token_ids=tuple(token_ids.tolist()),
             logprobs=tuple(self._logprobs[slot, sampled].tolist()),
             finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
-            policy_version=self._policy_version,
+            policy_version=int(self._first_versions[slot]),
+            version_changes=tuple(self._version_changes.get(slot, ())),
         )
         return self._leave(slot), completion
 
     def _leave(self, slot: int) -> Request:
         request = self._running.pop(slot)
         self._prefilling.pop(slot, None)
+        self._version_changes.pop(slot, None)
         self._decoding = self._decoding[self._decoding != slot]
         self._table.leave(slot, request.session)
         return request

@@ -19,6 +19,11 @@ class Sampler(Protocol):
         """Version of the weights that the next request is sampled with."""
         ...
 
+    @property
+    def exact(self) -> bool:
+        """Whether the same weights and keys give the same completions again, bit for bit."""
+        ...
+
     async def generate(
         self, prompt_ids: Sequence[int], *, params: SamplingParams, key: DrawKey
     ) -> Completion:
@@ -33,8 +38,18 @@ class Sampler(Protocol):
         """Forget whatever is cached for an episode that has ended."""
         ...
 
-    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
-        """Take over new weights; requests in flight must have been awaited before."""
+    async def load_weights(
+        self, weights: Mapping[str, torch.Tensor], *, version: int, in_flight: bool = False
+    ) -> None:
+        """Take over new weights; requests that come meanwhile wait.
+
+        Args:
+            weights: Named as in the model's state dict; they may change once this has returned.
+            version: Of the new weights.
+            in_flight: False lets requests that run end first, with the old weights. True has them
+                go on with the new ones, under which their context is computed anew, and notes in
+                the completion from which token on.
+        """
         ...
 
     async def close(self) -> None:

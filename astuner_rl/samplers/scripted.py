@@ -61,6 +61,11 @@ class ScriptedSampler:
         """Version that was loaded last."""
         return self._policy_version
 
+    @property
+    def exact(self) -> bool:
+        """A script answers the same again."""
+        return True
+
     async def generate(
         self, prompt_ids: Sequence[int], *, params: SamplingParams, key: DrawKey
     ) -> Completion:
@@ -91,7 +96,9 @@ class ScriptedSampler:
     def release(self, episode: EpisodeKey) -> None:
         """Nothing is cached."""
 
-    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    async def load_weights(
+        self, weights: Mapping[str, torch.Tensor], *, version: int, in_flight: bool = False
+    ) -> None:
         """Take over the version alone."""
         self._policy_version = version
 

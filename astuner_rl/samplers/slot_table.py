@@ -113,13 +113,13 @@ class SlotTable:
                 self._free.add(slot)
 
     def clear(self) -> None:
-        """Forget every slot's contents; none may be busy."""
+        """Forget all keys and values; those of busy slots will be computed anew."""
         for slot, session in self._idle.items():
             del self._sessions[session]
             self._free.add(slot)
         self._idle.clear()
         self.cached[:] = 0
-        self._promised[:] = 0
+        self._promised[list(self._free)] = 0
 
     def _common_prefixes(self, prompt: NDArray[np.int64]) -> NDArray[np.int64]:
         """[S] length of the longest common prefix of the prompt and each slot's tokens."""

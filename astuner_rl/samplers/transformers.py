@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from astuner_gym.errors import SettingError
-from astuner_rl.errors import ContextOverflowError, SamplerError
 from astuner_rl.samplers.batching import ContinuousBatcher, Request
 from astuner_rl.samplers.engine import Engine
 from astuner_rl.samplers.families import misfit
 from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
+from astuner_rl.samplers.validation import check_request, check_settings
 from astuner_rl.samplers.weights import copy_weights
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
     from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
 
@@ -95,7 +97,14 @@ class TransformersSampler:
         policy_version: int = 0,
     ) -> None:
         shape = model.config.get_text_config()
-        _check(shape, config, (*stop_token_ids, pad_token_id))
+        why = misfit(shape)
+        if why is not None:
+            raise SettingError(f"{why}; choose another model, or another sampler")
+        check_settings(
+            shape,
+            context_length=config.context_length,
+            token_ids=(*stop_token_ids, pad_token_id),
+        )
         self._config = config
         self._policy_version = policy_version
         self._vocab_size: int = shape.vocab_size
@@ -137,7 +146,13 @@ class TransformersSampler:
         """By engine, tokens that its requests may still sample, at most."""
         self._homes: dict[_Group, int] = {}
         """Which engine samples for a group of episodes, until the weights change."""
-        self._loading = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        """Set while no request runs."""
+        self._idle.set()
+        self._open = asyncio.Event()
+        """Set while requests may start; cleared while weights are loaded."""
+        self._open.set()
 
     @property
     def policy_version(self) -> int:
@@ -159,18 +174,21 @@ class TransformersSampler:
             SamplerError: Prompt or parameters are unusable, or the sampler broke or was closed.
         """
         request = Request(prompt_ids=np.asarray(prompt_ids, np.int64), params=params, key=key)
-        self._check_request(request)
-        if self._loading:
-            raise SamplerError(
-                "a completion must be sampled by one version of the weights, but others are being "
-                "loaded; await load_weights first"
-            )
+        check_request(
+            request.prompt_ids,
+            params,
+            context_length=self._config.context_length,
+            vocab_size=self._vocab_size,
+        )
+        await self._open.wait()
         # A sampler that is broken in part would answer some episodes of a batch and not others.
         for engine in self._engines:
             engine.require_alive()
         home = self._home(key.episode)
-        self._unfinished[home] += params.max_tokens
         future = self._engines[home].submit(request)
+        self._unfinished[home] += params.max_tokens
+        self._running += 1
+        self._idle.clear()
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -178,27 +196,38 @@ class TransformersSampler:
             raise
         finally:
             self._unfinished[home] -= params.max_tokens
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()
 
     def release(self, episode: EpisodeKey) -> None:
         """Let the cached tokens of an episode go first when room is needed."""
         self._engines[self._home(episode)].release(episode)
 
-    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    async def load_weights(
+        self, weights: Mapping[str, torch.Tensor], *, version: int, in_flight: bool = False
+    ) -> None:
         """Copy weights into the sampler's own model and drop everything cached.
 
+        Args:
+            weights: Named as in the model's state dict; of tensors that are tied, one will do.
+            version: Of the new weights.
+            in_flight: Whether requests that run go on with them; otherwise they end first. See
+                :class:`astuner_rl.samplers.protocol.Sampler`.
+
         Raises:
-            SamplerError: A request is in flight, or names or shapes are not the model's.
+            SamplerError: Names or shapes are not the model's; the old weights stay. Or the sampler
+                broke or was closed.
         """
-        self._loading = True
+        self._open.clear()
         try:
-            await self._call_all(lambda batcher: batcher.require_idle())
-            # The engines idle, and nothing wakes them meanwhile.
-            copy_weights(self._model, weights)
-            await self._call_all(lambda batcher: batcher.forget(policy_version=version))
+            if not in_flight:
+                await self._idle.wait()
+            await self._change_weights(weights, version=version)
             self._homes.clear()
+            self._policy_version = version
         finally:
-            self._loading = False
-        self._policy_version = version
+            self._open.set()
 
     async def close(self) -> None:
         """Fail every unfinished request and end the threads."""
@@ -212,49 +241,26 @@ class TransformersSampler:
             self._homes[group] = self._unfinished.index(min(self._unfinished))
         return self._homes[group]
 
-    async def _call_all(self, action: Callable[[ContinuousBatcher], None]) -> None:
-        for future in [engine.call(action) for engine in self._engines]:
-            await asyncio.wrap_future(future)
+    async def _change_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+        """Copy weights while every engine stands still between two steps, since they share them."""
+        loaded: Future[bool] = Future()
 
-    def _check_request(self, request: Request) -> None:
-        length, context = len(request.prompt_ids), self._config.context_length
-        if length >= context:
-            raise ContextOverflowError(
-                f"a prompt must leave room for a token, but has {length} tokens of "
-                f"{context}; raise sampler.context_length or shorten what the agent remembers"
-            )
-        if length == 0:
-            raise SamplerError(
-                "a prompt must have >= 1 token, got 0; begin it with the model's start token"
-            )
-        low, high = int(request.prompt_ids.min()), int(request.prompt_ids.max())
-        if low < 0 or high >= self._vocab_size:
-            raise SamplerError(
-                f"prompt tokens must lie in 0..{self._vocab_size - 1}, got {low}..{high}; "
-                "render prompts with the tokenizer of this model"
-            )
-        params = request.params
-        if params.max_tokens < 1 or not 0 <= params.temperature < float("inf"):
-            raise SamplerError(
-                "max_tokens must be >= 1 and temperature finite and >= 0, got "
-                f"{params.max_tokens} and {params.temperature}; mend the sampling parameters"
-            )
+        def stand_still(batcher: ContinuousBatcher, standing: Future[None]) -> None:
+            standing.set_result(None)
+            if loaded.result():
+                batcher.change_weights(policy_version=version)
 
-
-def _check(
-    shape: PretrainedConfig, config: TransformersSamplerConfig, token_ids: Sequence[int]
-) -> None:
-    why = misfit(shape)
-    if why is not None:
-        raise SettingError(f"{why}; choose another model, or another sampler")
-    if config.context_length > shape.max_position_embeddings:
-        raise SettingError(
-            f"sampler.context_length must be <= the model's {shape.max_position_embeddings}, got "
-            f"{config.context_length}; set it to {shape.max_position_embeddings} or less"
-        )
-    outside = [token for token in token_ids if not 0 <= token < shape.vocab_size]
-    if outside:
-        raise SettingError(
-            f"stop and pad tokens must lie in 0..{shape.vocab_size - 1}, got {outside}; take them "
-            "from the tokenizer of this model"
-        )
+        changes = []
+        try:
+            standing: list[Future[None]] = [Future() for _ in self._engines]
+            for engine, stands in zip(self._engines, standing, strict=True):
+                changes.append(engine.call(partial(stand_still, standing=stands)))
+            for stands in standing:
+                await asyncio.wrap_future(stands)
+            copy_weights(self._model, weights)
+            loaded.set_result(True)
+        finally:
+            if not loaded.done():
+                loaded.set_result(False)
+        for change in changes:
+            await asyncio.wrap_future(change)

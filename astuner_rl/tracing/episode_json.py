@@ -24,6 +24,7 @@ from astuner_rl.types import (
     EpisodeStatus,
     FinishReason,
     SamplingParams,
+    VersionChange,
 )
 
 
@@ -73,6 +74,10 @@ def encode_episode(logged: LoggedEpisode) -> dict[str, Any]:
                 "logprobs": [_encode_float(value) for value in record.completion.logprobs],
                 "finish_reason": record.completion.finish_reason,
                 "policy_version": record.completion.policy_version,
+                "version_changes": [
+                    [change.position, change.version]
+                    for change in record.completion.version_changes
+                ],
                 "params": asdict(record.params),
                 "masked": masked,
             }
@@ -126,6 +131,11 @@ def decode_episode(fields: Mapping[str, Any]) -> LoggedEpisode:
                     logprobs=tuple(float(value) for value in call["logprobs"]),
                     finish_reason=FinishReason(call["finish_reason"]),
                     policy_version=call["policy_version"],
+                    version_changes=tuple(
+                        VersionChange(position=position, version=version)
+                        # Runs of earlier versions do not have it.
+                        for position, version in call.get("version_changes", ())
+                    ),
                 ),
                 extends=extends,
                 params=SamplingParams(**call["params"]),

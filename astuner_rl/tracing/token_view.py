@@ -111,7 +111,7 @@ def _view_call(
             f"{len(reply)} tokens",
             f"ended by {completion.finish_reason.value}",
             f"temperature {record.params.temperature:g}",
-            f"policy version {completion.policy_version}",
+            f"policy version {' then '.join(map(str, dict.fromkeys(completion.versions)))}",
             "trained" if masked is None else f"not trained: {masked}",
         ),
         context_heading=f"{len(new_ids)} tokens of context{behind}",

@@ -73,7 +73,6 @@ def _timeline(
             stop=len(record.prompt_ids) + len(record.completion.token_ids),
             logprobs=record.completion.logprobs,
             params=record.params,
-            policy_version=record.completion.policy_version,
             reward=earned.get(record.call.index, 0.0),
         )
         for record in row

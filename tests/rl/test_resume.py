@@ -60,7 +60,7 @@ class Killer(logging.FileHandler):
 
 
 sys.stdout = sys.stderr = open(os.devnull, "w")
-log = logging.getLogger("astuner_rl.backbones.local")
+log = logging.getLogger("astuner_rl.backbones.loop")
 log.setLevel(logging.DEBUG)
 log.propagate = False
 log.addHandler(Killer(LOG))

@@ -79,7 +79,6 @@ class EpisodeBuilder:
                         distribution[t - 1, token_ids[t]].item() for t in range(start, stop)
                     ),
                     params=SamplingParams(temperature=temperature),
-                    policy_version=0,
                 )
             )
         return AgentEpisode(

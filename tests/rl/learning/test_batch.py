@@ -21,7 +21,6 @@ def span(call: int, start: int, stop: int, *, temperature: float = 1.0) -> Sampl
         stop=stop,
         logprobs=tuple(-float(call + 1) for _ in range(start, stop)),
         params=SamplingParams(temperature=temperature),
-        policy_version=0,
     )
 
 

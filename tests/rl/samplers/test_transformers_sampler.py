@@ -396,33 +396,97 @@ def test_the_sampler_does_not_share_the_models_weights() -> None:
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_weights_are_not_loaded_while_a_request_is_in_flight() -> None:
-    async def complete() -> Completion:
+def test_requests_that_run_end_with_the_old_weights_and_later_ones_wait_for_the_new() -> None:
+    async def complete() -> tuple[Completion, Completion]:
         async with opened(stop_token_ids=()) as sampler:
             params = SamplingParams(max_tokens=100)
-            task = asyncio.ensure_future(sampler.generate([1], params=params, key=key(0)))
+            running = asyncio.ensure_future(sampler.generate([1, 2], params=params, key=key(0)))
             await asyncio.sleep(0)
-            with pytest.raises(SamplerError, match="1 are unfinished"):
-                await sampler.load_weights(qwen2().state_dict(), version=1)
-            assert sampler.policy_version == 0
-            return await task
-
-    assert len(run(complete()).token_ids) == 100
-
-
-def test_no_request_is_sampled_while_weights_are_loaded() -> None:
-    async def complete() -> None:
-        async with opened() as sampler:
             loading = asyncio.ensure_future(sampler.load_weights(qwen2(1).state_dict(), version=1))
             await asyncio.sleep(0)
-            with pytest.raises(SamplerError, match="others are being loaded"):
-                await sampler.generate([1], params=SamplingParams(), key=key(0))
+            later = asyncio.ensure_future(sampler.generate([1, 2], params=params, key=key(0)))
             await loading
-            assert (
-                await sampler.generate([1], params=SamplingParams(), key=key(0))
-            ).policy_version == 1
+            assert sampler.policy_version == 1
+            return await running, await later
 
-    run(complete())
+    async def alone(seed: int) -> Completion:
+        async with opened(qwen2(seed), stop_token_ids=()) as sampler:
+            return await sampler.generate([1, 2], params=SamplingParams(max_tokens=100), key=key(0))
+
+    running, later = run(complete())
+    assert (running.policy_version, later.policy_version) == (0, 1)
+    assert running.version_changes == later.version_changes == ()
+    assert running.logprobs == run(alone(0)).logprobs
+    assert later.logprobs == run(alone(1)).logprobs
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_in_flight_each_token_is_sampled_by_the_version_that_it_is_stamped_with(
+    threads: int,
+) -> None:
+    prompts = random_prompts(6, longest=80)
+    params = SamplingParams(max_tokens=100)
+
+    async def complete() -> list[Completion]:
+        async with opened(stop_token_ids=(), threads=threads, max_sessions=8) as sampler:
+            running = [
+                asyncio.ensure_future(sampler.generate(prompt, params=params, key=key(sample)))
+                for sample, prompt in enumerate(prompts)
+            ]
+            await sampler.generate([1], params=SamplingParams(max_tokens=40), key=key(6))
+            await sampler.load_weights(qwen2(1).state_dict(), version=1, in_flight=True)
+            await sampler.generate([1], params=SamplingParams(max_tokens=20), key=key(7))
+            await sampler.load_weights(qwen2(2).state_dict(), version=2, in_flight=True)
+            return list(await asyncio.gather(*running))
+
+    completions = run(complete())
+    assert {version for completion in completions for version in completion.versions} == {0, 1, 2}
+    for prompt, completion in zip(prompts, completions, strict=True):
+        assert len(completion.token_ids) == 100
+        sequence = torch.tensor([prompt + list(completion.token_ids)])
+        for version in set(completion.versions):
+            with torch.inference_mode():
+                expected = qwen2(version)(sequence).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            for position, stamped in enumerate(completion.versions):
+                if stamped == version:
+                    token = completion.token_ids[position]
+                    assert completion.logprobs[position] == pytest.approx(
+                        float(expected[position, token]), abs=2e-4
+                    )
+
+
+def test_weights_that_took_over_and_sampled_nothing_leave_no_trace() -> None:
+    async def complete() -> Completion:
+        async with opened(stop_token_ids=()) as sampler:
+            running = asyncio.ensure_future(
+                sampler.generate([1, 2], params=SamplingParams(max_tokens=90), key=key(0))
+            )
+            await sampler.generate([1], params=SamplingParams(max_tokens=9), key=key(2))
+            for version in (1, 2, 3):
+                await sampler.load_weights(
+                    qwen2(version % 2).state_dict(), version=version, in_flight=True
+                )
+            return await running
+
+    completion = run(complete())
+    positions = [change.position for change in completion.version_changes]
+    assert positions == sorted(set(positions))
+    assert completion.versions[-1] == 3
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_weights_that_do_not_fit_leave_the_old_ones_at_work(in_flight: bool) -> None:
+    async def complete() -> Completion:
+        async with opened(stop_token_ids=()) as sampler:
+            params = SamplingParams(max_tokens=30)
+            running = asyncio.ensure_future(sampler.generate([1], params=params, key=key(0)))
+            await asyncio.sleep(0)
+            with pytest.raises(SamplerError, match="lack"):
+                await sampler.load_weights({}, version=1, in_flight=in_flight)
+            assert sampler.policy_version == 0
+            return await running
+
+    assert set(run(complete()).versions) == {0}
 
 
 # --- refusals and failures -----------------------------------------------------------------------

@@ -22,6 +22,7 @@ from astuner_rl.types import (
     EpisodeStatus,
     FinishReason,
     SamplingParams,
+    VersionChange,
 )
 
 # Any text that Python can hold: lone surrogates, controls and line separators included.
@@ -49,6 +50,10 @@ replies = st.builds(
 )
 tools = st.lists(
     st.dictionaries(texts, st.one_of(texts, st.none(), st.lists(st.integers()))), max_size=1
+).map(tuple)
+
+version_changes = st.lists(
+    st.builds(VersionChange, position=st.integers(1, 9), version=st.integers(0, 99)), max_size=2
 ).map(tuple)
 
 
@@ -80,6 +85,7 @@ def agents_calls(draw: st.DrawFn, agent: str) -> list[CallRecord]:
                     logprobs=tuple(draw(floats) for _ in sampled),
                     finish_reason=draw(st.sampled_from(FinishReason)),
                     policy_version=draw(st.integers(0, 10**6)),
+                    version_changes=draw(version_changes),
                 ),
                 extends=extends,
                 params=SamplingParams(temperature=draw(st.floats(0, 2)), max_tokens=8),

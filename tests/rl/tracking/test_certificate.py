@@ -73,7 +73,6 @@ def span(call: int, start: int, stop: int) -> SampledSpan:
         stop=stop,
         logprobs=(-1.0,) * (stop - start),
         params=SamplingParams(),
-        policy_version=0,
     )
 
 

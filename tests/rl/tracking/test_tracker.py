@@ -82,7 +82,13 @@ class WatchedSampler:
     def release(self, episode: EpisodeKey) -> None:
         self._inner.release(episode)
 
-    async def load_weights(self, weights: Mapping[str, torch.Tensor], *, version: int) -> None:
+    @property
+    def exact(self) -> bool:
+        return self._inner.exact
+
+    async def load_weights(
+        self, weights: Mapping[str, torch.Tensor], *, version: int, in_flight: bool = False
+    ) -> None:
         await self._inner.load_weights(weights, version=version)
 
     async def close(self) -> None:

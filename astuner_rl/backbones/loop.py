@@ -1,25 +1,26 @@
-"""Sampler and learner in one process, in turn: collect, learn, hand over the weights, record."""
+"""The training loop: collect, learn, hand over the weights, record."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from astuner_gym.task import Task, task_indices
-from astuner_rl.backbones.config import CheckpointConfig, TrainConfig
+from astuner_rl.backbones.config import CheckpointConfig, OverlapConfig, TrainConfig
 from astuner_rl.backbones.held_out import HeldOutEvaluator
-from astuner_rl.backbones.metrics import failure_reasons, rollout_metrics
+from astuner_rl.backbones.metrics import failure_reasons, rollout_metrics, staleness_metrics
 from astuner_rl.errors import RunAbortedError
 from astuner_rl.learning.learner import Learner
-from astuner_rl.rollout.dynamic_sampling import Drawn, draw_groups
-from astuner_rl.rollout.episode_runner import DEADLINE_REASON, EpisodeRunner
-from astuner_rl.rollout.groups import collect_groups
+from astuner_rl.rollout.batches import BatchAhead, BatchSettings, BatchStream
+from astuner_rl.rollout.episode_runner import DEADLINE_REASON
+from astuner_rl.rollout.runner import Runner
 from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.tracking.training_data import training_data
-from astuner_rl.types import Episode, Group
+from astuner_rl.types import Episode
 
 LOG = logging.getLogger(__name__)
 
@@ -31,9 +32,11 @@ class LoopState:
     step: int
     """Updates done."""
     drawn: int
-    """Tasks drawn for training so far."""
+    """Tasks drawn for training so far, by batches ahead too."""
     exact: bool
     """False once something happened that a second run of the same seed need not repeat."""
+    ahead: tuple[BatchAhead, ...] = ()
+    """Batches that were started and not trained on."""
 
     def having_seen(self, episodes: Mapping[str, Sequence[Episode]]) -> LoopState:
         """Return the state, not exact if a wall-clock deadline fired in one of the episodes."""
@@ -67,10 +70,10 @@ class Checkpoints(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalBackbone:
-    """The synchronous training loop."""
+class TrainingLoop:
+    """Collect, learn, hand over the weights, record; what runs where is its parts' affair."""
 
-    runner: EpisodeRunner
+    runner: Runner
     evaluator: HeldOutEvaluator
     sampler: Sampler
     learner: Learner
@@ -78,6 +81,7 @@ class LocalBackbone:
     checkpoints: Checkpoints
     train: TrainConfig
     checkpoint: CheckpointConfig
+    overlap: OverlapConfig
     seed: int
     trainable: Sequence[str] | None
     """Roles that learn; None for all."""
@@ -95,14 +99,30 @@ class LocalBackbone:
             state = state.having_seen(episodes)
             self.recorder.record(0, metrics | {"run/exact": state.exact}, episodes)
             self.checkpoints.save(state)
-        while state.step < self.train.steps:
-            state = await self._step(state)
+        settings = BatchSettings(
+            steps=self.train.steps,
+            groups=self.train.groups,
+            group_size=self.train.group_size,
+            most_draws=self.train.most_draws,
+            max_staleness=self.overlap.max_staleness,
+            seed=self.seed,
+            trainable=self.trainable,
+        )
+        # A thread of its own, since episodes are played while it learns; and always the same one,
+        # because with several intra-op threads its bits depend on them.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="astuner-learner") as thread:
+            async with BatchStream(
+                self.runner, settings, step=state.step, drawn=state.drawn, ahead=state.ahead
+            ) as batches:
+                while state.step < self.train.steps:
+                    state = await self._step(state, batches, thread)
         return state
 
-    async def _step(self, state: LoopState) -> LoopState:
+    async def _step(self, state: LoopState, batches: BatchStream, thread: Executor) -> LoopState:
         LOG.debug("phase rollout %d", state.step)
         started = time.perf_counter()
-        drawn = await self._draw(state)
+        batches.policy_is_at(state.step)
+        drawn = await batches.take(state.step)
         collected = time.perf_counter()
         groups = (*drawn.used, *drawn.unused)
         episodes = [episode for group in drawn.used for episode in group.episodes]
@@ -113,19 +133,25 @@ class LocalBackbone:
                 f"of a trained role, none of {len(episodes)} did: {failure_reasons(episodes)}"
             )
         LOG.debug("phase learn %d", state.step)
-        report = self.learner.update(data.agent_episodes)
-        await self.sampler.load_weights(self.learner.weights(), version=report.updates)
-        learned = time.perf_counter()
-        state = replace(
-            state, step=state.step + 1, drawn=state.drawn + drawn.draws * self.train.groups
+        report = await asyncio.get_running_loop().run_in_executor(
+            thread, self.learner.update, data.agent_episodes
         )
+        await self.sampler.load_weights(
+            self.learner.weights(), version=report.updates, in_flight=self.overlap.in_flight
+        )
+        learned = time.perf_counter()
         metrics: dict[str, float | int | bool] = {
             **rollout_metrics(groups, data, trainable=self.trainable),
+            **staleness_metrics(episodes, version=state.step),
             **report.metrics,
             "time/rollout_s": collected - started,
             "time/learn_s": learned - collected,
             "time/step_s": learned - started,
         }
+        state = replace(state, step=state.step + 1)
+        if self.overlap.max_staleness > 0:
+            # Synchronous runs measure and record before they go on; these do so meanwhile.
+            batches.policy_is_at(state.step)
         logged: dict[str, Sequence[Episode]] = {"train": episodes}
         if drawn.unused:
             logged["unused"] = [episode for group in drawn.unused for episode in group.episodes]
@@ -137,38 +163,8 @@ class LocalBackbone:
         state = state.having_seen(logged)
         LOG.debug("phase record %d", state.step)
         self.recorder.record(state.step, metrics | {"run/exact": state.exact}, logged)
+        state = replace(state, drawn=batches.drawn, ahead=batches.ahead)
         if state.step % self.checkpoint.every == 0 or state.step == self.train.steps:
             LOG.debug("phase checkpoint %d", state.step)
             self.checkpoints.save(state)
         return state
-
-    async def _draw(self, state: LoopState) -> Drawn:
-        """Run the groups of a step."""
-
-        async def draw(number: int) -> list[Group]:
-            return await collect_groups(
-                self.runner,
-                self._tasks(state.drawn + number * self.train.groups),
-                phase="train",
-                step=state.step,
-                samples=self.train.group_size,
-                params=self.runner.config.params,
-                first_position=number * self.train.groups,
-            )
-
-        return await draw_groups(
-            draw,
-            wanted=self.train.groups,
-            most_draws=self.train.most_draws,
-            trainable=self.trainable,
-        )
-
-    def _tasks(self, start: int) -> list[Task]:
-        source = self.runner.environment.train_tasks
-        indices = task_indices(
-            seed=self.seed,
-            size=len(source),
-            start=start,
-            count=self.train.groups,
-        )
-        return [source[index] for index in indices]

@@ -1,0 +1,228 @@
+"""What it brings to sample ahead of learning: wall-clock beside the bound that no loop can beat.
+
+The tiny model is trained at ``env=gsm8k algo=grpo`` by the loop of ``backbone=local``, with one
+thread that samples and one that learns. Three ways, each in a process of its own, in turns:
+
+- *synchronous*: ``overlap.max_staleness=0``. It gives the time of sampling alone, R, and of
+  learning and handing over the weights alone, L, over the steps.
+- *drained*: ``overlap.max_staleness=1``; replies that are being sampled end before weights change.
+- *in flight*: the same with ``overlap.in_flight=true``.
+
+The learning rate is so small (1e-12) that every way samples and trains the same tokens, which is
+checked. Timed are the steps after the first, between the moments at which they were recorded, so
+that each way pays for its recording. ``async_over_bound`` is the default asynchronous way, drained,
+over max(R, L), of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from astuner_rl.algos.config import GrpoConfig
+from astuner_rl.assembly import (
+    build_environment,
+    build_learner,
+    build_pretrained,
+    build_renderer,
+    build_sampler,
+)
+from astuner_rl.backbones.held_out import HeldOutEvaluator
+from astuner_rl.backbones.loop import LoopState, TrainingLoop
+from astuner_rl.composition import compose_experiment
+from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.tracing.episode_json import LoggedEpisode
+from astuner_rl.tracing.episode_log import write_episodes
+from astuner_rl.tracking.tracker import TokenPolicy
+from astuner_rl.types import Episode
+from benchmarks.report import Bar, report
+
+WAYS: Mapping[str, tuple[str, ...]] = {
+    "synchronous": (),
+    "drained": ("overlap.max_staleness=1",),
+    "in flight": ("overlap.max_staleness=1", "overlap.in_flight=true"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Seconds of the steps after the first, and the work that they did."""
+
+    wall: float
+    rollout: float
+    """Of it, waiting for episodes."""
+    learn: float
+    """Of it, learning and handing over the weights."""
+    sampled: int
+    trained: int
+    tokens_per_update: list[int]
+
+
+@dataclass
+class Recorder:
+    """Writes the episodes as a run does, and notes when a step was done."""
+
+    folder: Path
+    done: list[float] = field(default_factory=list)
+    lines: list[Mapping[str, float | int | bool]] = field(default_factory=list)
+
+    def record(
+        self,
+        step: int,
+        metrics: Mapping[str, float | int | bool],
+        episodes: Mapping[str, Sequence[Episode]],
+    ) -> None:
+        """Write and note."""
+        for phase, played in episodes.items():
+            path = self.folder / f"{step}-{phase.replace('/', '-')}.jsonl.gz"
+            write_episodes(
+                path,
+                [LoggedEpisode(episode=each, masked=(None,) * len(each.calls)) for each in played],
+            )
+        self.lines.append(metrics)
+        self.done.append(time.perf_counter())
+
+    def save(self, state: LoopState) -> None:
+        """No checkpoint is kept."""
+
+
+def train(way: str, *, steps: int, groups: int) -> Run:
+    """Train in this process."""
+    config = compose_experiment(
+        [
+            "env=gsm8k",
+            "algo=grpo",
+            "algo.lr=1e-12",
+            f"train.steps={steps}",
+            f"train.groups={groups}",
+            "eval.tasks=1",
+            "eval.every=0",
+            "sampler.threads=1",
+            "checkpoint.every=1000",
+            *WAYS[way],
+        ]
+    )
+    assert isinstance(config.algo, GrpoConfig)
+    assert isinstance(config.sampler, TransformersSamplerConfig)
+    torch.set_num_threads(1)
+    environment = build_environment(config)
+    pretrained = build_pretrained(config.model, environment)
+    renderer = build_renderer(pretrained)
+    sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=0)
+    runner = EpisodeRunner(
+        environment=environment,
+        policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
+        config=config.rollout,
+    )
+
+    async def run(recorder: Recorder) -> None:
+        loop = TrainingLoop(
+            runner=runner,
+            evaluator=HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed),
+            sampler=sampler,
+            learner=build_learner(config.algo, pretrained, updates=steps),
+            recorder=recorder,
+            checkpoints=recorder,
+            train=config.train,
+            checkpoint=config.checkpoint,
+            overlap=config.overlap,
+            seed=config.seed,
+            trainable=config.env.trainable,
+        )
+        await loop.run(LoopState(step=0, drawn=0, exact=False))
+        await sampler.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(Path(folder))
+        asyncio.run(run(recorder))
+    timed = recorder.lines[2:]  # without the evaluation before the first step, and that step
+
+    def total(name: str) -> float:
+        return sum(line[name] for line in timed)
+
+    return Run(
+        # The last step ends with an evaluation of one task, which is not of the work compared.
+        wall=recorder.done[-1] - recorder.done[1] - float(timed[-1]["time/eval_s"]),
+        rollout=total("time/rollout_s"),
+        learn=total("time/learn_s"),
+        sampled=int(total("tokens/sampled")),
+        trained=int(total("tokens/trained")),
+        tokens_per_update=[int(line["tokens/sampled"]) for line in timed],
+    )
+
+
+def measure(way: str, *, steps: int, groups: int) -> Run:
+    """Train in a process of its own."""
+    sizes = [f"--steps={steps}", f"--groups={groups}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.overlap", f"--way={way}", *sizes],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return Run(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small version, no measurement")
+    parser.add_argument("--way", choices=list(WAYS), help="train once in this way, in JSON")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--groups", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.steps, arguments.groups, arguments.repeats = 3, 2, 1
+    if arguments.way is not None:
+        run = train(arguments.way, steps=arguments.steps, groups=arguments.groups)
+        print(json.dumps(asdict(run)))
+        return
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    for repeat in range(arguments.repeats):
+        for way, measured in runs.items():
+            measured.append(measure(way, steps=arguments.steps, groups=arguments.groups))
+            run = measured[-1]
+            print(
+                f"{repeat + 1}  {way:12} {run.wall:7.2f} s, of which waiting for episodes "
+                f"{run.rollout:6.2f} s, learning {run.learn:6.2f} s; {run.sampled} tokens",
+                flush=True,
+            )
+    work = {tuple(run.tokens_per_update) for measured in runs.values() for run in measured}
+    assert len(work) == 1, "the ways must sample the same tokens to be compared"
+    wall = {way: statistics.median(run.wall for run in measured) for way, measured in runs.items()}
+    rollout = statistics.median(run.rollout for run in runs["synchronous"])
+    learn = statistics.median(run.learn for run in runs["synchronous"])
+    bound = max(rollout, learn)
+    figures = {
+        "steps_timed": arguments.steps - 1,
+        "tokens": sum(next(iter(work))),
+        "rollout_alone_s": rollout,
+        "learn_alone_s": learn,
+        "wall_s": wall,
+        "synchronous_over_bound": wall["synchronous"] / bound,
+        "in_flight_over_bound": wall["in flight"] / bound,
+        "runs": {way: [asdict(run) for run in measured] for way, measured in runs.items()},
+    }
+    report(
+        "overlap",
+        figures=figures,
+        bars={"async_over_bound": Bar(wall["drained"] / bound, "<=", 1.15)},
+        keep=not arguments.quick,
+    )
+
+
+if __name__ == "__main__":
+    main()
