@@ -113,6 +113,9 @@ class CountingLearner:
     def weights(self) -> Mapping[str, torch.Tensor]:
         return {"updates": torch.tensor(self._updates)}
 
+    def adapters(self) -> None:
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self._updates}
 
