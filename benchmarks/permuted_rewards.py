@@ -59,6 +59,10 @@ class PermutingLearner:
         """Those of the learner."""
         return self._learner.weights()
 
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """That of the learner."""
+        return self._learner.handover(whole=whole)
+
     def adapters(self) -> AdapterWeights | None:
         """Those of the learner."""
         return self._learner.adapters()

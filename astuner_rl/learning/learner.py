@@ -49,6 +49,16 @@ class Learner(Protocol):
         """
         ...
 
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return with what a sampler comes to hold ``weights()``; they may be those in use.
+
+        Args:
+            whole: False leaves out what adapters are added to, and never changes: the sampler must
+                have got it before, from this learner. Without adapters it is ``weights()`` either
+                way.
+        """
+        ...
+
     def adapters(self) -> AdapterWeights | None:
         """Return the adapters that are trained in place of all weights; None if none are."""
         ...

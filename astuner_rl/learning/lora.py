@@ -2,15 +2,15 @@
 
 A layer with weights ``W`` [out, in] gets an *adapter*, ``B`` [out, rank] and ``A`` [rank, in], and
 computes with ``W + (alpha / rank) B A``. Adapters alone are trained, so gradients, moments and what
-a resume needs are theirs. A sampler gets the sums, the *merged* weights, or the adapters, if it
-applies them itself. ``peft`` makes the layers; it comes with the extra ``lora``.
+a resume needs are theirs. A sampler gets the adapters and adds them up itself, to the very bits of
+the *merged* weights here. ``peft`` makes the layers; it comes with the extra ``lora``.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from astuner_gym.errors import SettingError
 from astuner_rl.learning.master_weights import compute_in
 from astuner_rl.learning.module_weights import ModuleWeights
+from astuner_rl.samplers.adapters import A, B, merge
 
 ADAPTER = "default"
 """What peft calls the only adapter."""
@@ -117,20 +118,35 @@ class LoraWeights:
     @torch.no_grad()
     def moved(self) -> None:
         """Merge the adapters anew."""
+        self._kept.moved()
+        for name, base, a, b in self._adapted():
+            self._merged.get_parameter(f"{name}.weight").copy_(merge(base, a, b))
+
+    def _adapted(self) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+        """Yield each layer with an adapter: its name, what is adapted, ``A``, and ``B`` scaled."""
         from peft.tuners.lora import Linear
 
-        self._kept.moved()
-        layers = dict(self._module.named_modules())
-        for name, parameter in self._merged.named_parameters():
-            layer = layers[name.rpartition(".")[0]]
-            if isinstance(layer, Linear) and name.endswith(".weight"):
+        for name, layer in self._module.named_modules():
+            if isinstance(layer, Linear):
                 base = layer.get_base_layer().weight
+                a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
                 assert isinstance(base, Tensor)
-                parameter.copy_(base + layer.get_delta_weight(ADAPTER).to(base))
+                assert isinstance(a, Tensor)
+                assert isinstance(b, Tensor)
+                yield name, base.detach(), a.detach(), layer.scaling[ADAPTER] * b.detach()
 
     def computed(self) -> Mapping[str, Tensor]:
         """Return the merged weights, by the names that they have without adapters."""
         weights: Mapping[str, Tensor] = self._merged.state_dict()
+        return weights
+
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return the adapters as samplers take them, and with ``whole`` what they adapt, too."""
+        weights = dict(self.computed()) if whole else {}
+        for name, base, a, b in self._adapted():
+            if whole:
+                weights[f"{name}.weight"] = base
+            weights |= {name + A: a, name + B: b}
         return weights
 
     def adapters(self) -> AdapterWeights:

@@ -345,6 +345,10 @@ class Policy:
         """Return the weights by name, a tied output head included; this rank's parts."""
         return self._trained.weights.computed()
 
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return what a sampler gets; see :class:`astuner_rl.learning.learner.Learner`."""
+        return self.weights() if self._lora is None else self._lora.handover(whole=whole)
+
     def adapters(self) -> AdapterWeights | None:
         """Return the adapters apart from what they adapt; None without any."""
         return None if self._lora is None else self._lora.adapters()

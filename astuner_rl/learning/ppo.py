@@ -119,6 +119,10 @@ class PpoLearner:
         """Return the policy's weights; see :class:`astuner_rl.learning.learner.Learner`."""
         return self._ranks.gather(dict(self._policy.weights()))
 
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return what a sampler gets; see :class:`astuner_rl.learning.learner.Learner`."""
+        return self._ranks.gather(dict(self._policy.handover(whole=whole)))
+
     def adapters(self) -> AdapterWeights | None:
         """Return the policy's adapters apart from what they adapt; None without any."""
         return self._policy.adapters()

@@ -113,6 +113,9 @@ class CountingLearner:
     def weights(self) -> Mapping[str, torch.Tensor]:
         return {"updates": torch.tensor(self._updates)}
 
+    def handover(self, *, whole: bool) -> Mapping[str, torch.Tensor]:
+        return self.weights()
+
     def adapters(self) -> None:
         return None
 

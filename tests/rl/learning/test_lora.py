@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 
 import pytest
@@ -14,6 +15,7 @@ from astuner_rl.learning.lora import Lora, save_adapters, with_adapters
 from astuner_rl.learning.policy import Policy
 from astuner_rl.learning.ppo import PpoLearner
 from astuner_rl.learning.process_ranks import ProcessRanks
+from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
 
 peft = pytest.importorskip("peft")
 LORA = Lora(rank=2, alpha=4)
@@ -84,6 +86,44 @@ def test_peft_loads_the_adapters_beside_the_base(tmp_path, make_policy, episode_
     save_adapters(adapters, tmp_path)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path).eval()
     assert torch.allclose(logprobs(loaded), logprobs(policy), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_sampler_that_gets_adapters_alone_holds_the_merged_weights(
+    dtype, make_policy, episode_builder
+):
+    policy = make_policy()
+    episodes = episode_builder(policy).group([0.0, 1.0, 1.0])
+    learner = GrpoLearner(policy, GrpoConfig(lr=0.01), dtype=dtype, lora=LORA)
+    learner.update(episodes)  # a run that is resumed begins with merged weights
+
+    async def hand_over():
+        sampler = TransformersSampler(
+            policy,
+            stop_token_ids=[1],
+            pad_token_id=0,
+            config=TransformersSamplerConfig(context_length=16, max_sessions=2, threads=1),
+        )
+        await sampler.load_weights(learner.handover(whole=True), version=1)
+        for version in (2, 3):
+            learner.update(episodes)
+            weights = learner.handover(whole=False)
+            assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in weights)
+            await sampler.load_weights(weights, version=version)
+        own = sampler._model.state_dict()
+        await sampler.close()
+        return own
+
+    before = {name: weight.clone() for name, weight in learner.weights().items()}
+    own = asyncio.run(hand_over())
+    for name, weight in learner.weights().items():
+        assert torch.equal(own[name], weight), name
+        assert torch.equal(before[name], weight) == ("proj.weight" not in name), name
+
+
+def test_without_adapters_all_weights_are_handed_over(make_policy):
+    learner = GrpoLearner(make_policy(), GrpoConfig())
+    assert learner.handover(whole=False).keys() == learner.weights().keys()
 
 
 def test_without_adapters_there_are_none(make_policy):
