@@ -24,6 +24,7 @@ from astuner_rl.assembly import (
     build_learner,
     build_pretrained,
     compute_dtype,
+    lora_of,
 )
 from astuner_rl.command import run_command
 from astuner_rl.config import ExperimentConfig
@@ -69,6 +70,7 @@ def replay(config: ExperimentConfig) -> None:
         pretrained,
         updates=config.train.steps,
         dtype=compute_dtype(config.model),
+        lora=lora_of(config.model),
     )
     for step in range(max(checkpoints) + 1):
         if step > 0:

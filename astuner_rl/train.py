@@ -37,6 +37,7 @@ from astuner_rl.assembly import (
     check_opponent,
     check_sampler,
     compute_dtype,
+    lora_of,
     open_opponent,
     open_policy,
 )
@@ -290,6 +291,7 @@ def _reward(
         pretrained,
         updates=config.train.steps,
         dtype=compute_dtype(config.model),
+        lora=lora_of(config.model),
     )
 
     def make(parts: _RunParts) -> TrainingLoop:
@@ -319,6 +321,11 @@ def _imitation(
     """Return the learner that imitates, and the backbone that feeds it."""
     algo = config.algo
     assert isinstance(algo, SupervisedConfig)
+    if lora_of(config.model) is not None:
+        raise SettingError(
+            f"model.lora_rank must be 0 with algo=sft, got {config.model.lora_rank}; set "
+            "model.lora_rank=0"
+        )
     examples = build_examples(algo, environment, renderer)
     learner = SupervisedLearner(
         pretrained.model,
