@@ -29,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -50,6 +50,7 @@ from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.tracing.intervals import Interval, bootstrap_interval
 from astuner_rl.tracing.metrics import MetricsLine, read_metrics
 from astuner_rl.types import Episode, EpisodeStatus
+from benchmarks.processes import family, memory_gb, peak_rss_gb
 from benchmarks.report import Bar, commit, report
 
 TRAIN = "astuner_rl.train"
@@ -233,9 +234,9 @@ def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
         )
         try:
             while process.poll() is None:
-                peak = max(peak, _peak_rss_gb(process.pid))
+                peak = max(peak, peak_rss_gb(process.pid))
                 if polls % POLLS_OF_ALL == 0:
-                    peak = max(peak, sum(map(_memory_gb, _family(process.pid))))
+                    peak = max(peak, sum(map(memory_gb, family(process.pid))))
                 polls += 1
                 time.sleep(POLL_S)
         finally:
@@ -247,37 +248,6 @@ def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
             f"mend what {log} ends with:\n{ending}"
         )
     return Finished(seconds=time.perf_counter() - started, peak_rss_gb=peak)
-
-
-def _peak_rss_gb(pid: int) -> float:
-    """Most memory that a process has had so far; 0 where the system does not tell."""
-    # Not getrusage: a child's figure begins with what its parent had when it was forked.
-    return _gb_in(Path(f"/proc/{pid}/status"), "VmHWM:")
-
-
-def _memory_gb(pid: int) -> float:
-    """Memory of a process now, its share of what it shares; 0 where the system does not tell."""
-    return _gb_in(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
-
-
-def _gb_in(file: Path, name: str) -> float:
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except OSError:  # the process has ended, or there is no such file on this system
-        return 0.0
-    return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(name)), 0.0)
-
-
-def _family(pid: int) -> Iterator[int]:
-    """Yield a process and all that it has started, by way of others, too."""
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found = children.read_text("ascii").split()
-        except OSError:  # the thread has ended
-            continue
-        for child in found:
-            yield from _family(int(child))
 
 
 @dataclass(frozen=True, slots=True)

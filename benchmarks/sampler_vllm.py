@@ -29,9 +29,10 @@ import multiprocessing
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -58,10 +59,12 @@ from astuner_rl.learning.tiny.tokenizer import train_tokenizer
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.rollout.groups import collect_groups
+from astuner_rl.samplers.child_output import ChildOutput
 from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracking.tracker import TokenPolicy
 from astuner_rl.types import CallRecord, Episode, EpisodeKey, EpisodeStatus, SamplingParams
+from benchmarks.processes import cpu_seconds, family
 from benchmarks.report import Bar, report
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -326,20 +329,26 @@ def offline_process(connection: Connection, load: Load, folder: str) -> None:
     from vllm import SamplingParams as VllmParams
     from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
-    llm = LLM(
-        model=folder,
-        skip_tokenizer_init=True,
-        dtype="float32",
-        max_model_len=CONTEXT_LENGTH,
-        max_num_seqs=load.sequences,
-        kv_cache_memory_bytes=int(load.cache_gib * 2**30),
-        gpu_memory_utilization=0.1,
-        enforce_eager=True,
-        enable_prefix_caching=True,
-        # As in ``VllmSampler``: faster than the default, whose processes wait by spinning.
-        distributed_executor_backend=UniProcExecutor,
-        seed=0,
-    )
+    output = ChildOutput()
+    try:
+        with output.capture():
+            llm = LLM(
+                model=folder,
+                skip_tokenizer_init=True,
+                dtype="float32",
+                max_model_len=CONTEXT_LENGTH,
+                max_num_seqs=load.sequences,
+                kv_cache_memory_bytes=int(load.cache_gib * 2**30),
+                gpu_memory_utilization=0.1,
+                enforce_eager=True,
+                enable_prefix_caching=True,
+                # As in ``VllmSampler``: faster than the default, whose processes wait by spinning.
+                distributed_executor_backend=UniProcExecutor,
+                seed=0,
+            )
+    except Exception:
+        print(output.text(), file=sys.stderr)
+        raise
 
     def seconds(prompts: Sequence[list[int]], lengths: Sequence[int]) -> float:
         llm.reset_prefix_cache()
@@ -362,16 +371,38 @@ def offline_process(connection: Connection, load: Load, folder: str) -> None:
 # --- both in turns -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A process of its own, and the way to it."""
+
+    connection: Connection
+    pid: int
+
+    def ready(self) -> None:
+        """Wait until it has warmed up."""
+        assert self.connection.recv() == "ready"
+
+    def ask(self, question: object) -> tuple[Any, float]:
+        """Return its answer, and the CPU time that it took, its engine's included."""
+        before = sum(map(cpu_seconds, family(self.pid)))
+        self.connection.send(question)
+        answer = self.connection.recv()
+        return answer, sum(map(cpu_seconds, family(self.pid))) - before
+
+
 @contextmanager
-def started(target: Any, load: Load, folder: str) -> Iterator[Connection]:
-    """Yield the way to a process of its own, which ends with the context."""
+def started(
+    target: Callable[[Connection, Load, str], None], load: Load, folder: str
+) -> Iterator[Side]:
+    """Start one side, which ends with the context."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=target, args=(there, load, folder))
     process.start()
     there.close()  # so that its end is noticed here
+    assert process.pid is not None
     try:
-        yield here
+        yield Side(here, process.pid)
         here.send(None)
         process.join()
     finally:
@@ -385,22 +416,25 @@ def compare(load: Load) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     ours: list[Rollouts] = []
     theirs: list[float] = []
+    cpu: dict[str, float] = {"rollouts": 0.0, "offline": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         save_model(load, Path(folder))
         with (
-            started(rollouts_process, load, folder) as rollouts_way,
-            started(offline_process, load, folder) as offline_way,
+            started(rollouts_process, load, folder) as rollouts_side,
+            started(offline_process, load, folder) as offline_side,
         ):
-            for way in (rollouts_way, offline_way):
-                assert way.recv() == "ready"
+            rollouts_side.ready()
+            offline_side.ready()
             for step in range(1, load.rounds + 1):
-                rollouts_way.send(step)
-                ours.append(rollouts_way.recv())
-                offline_way.send((ours[-1].prompts, ours[-1].lengths))
-                theirs.append(offline_way.recv())
+                played, spent = rollouts_side.ask(step)
+                ours.append(played)
+                cpu["rollouts"] += spent
+                seconds, spent = offline_side.ask((played.prompts, played.lengths))
+                theirs.append(seconds)
+                cpu["offline"] += spent
                 print(
-                    f"{load.model}, round {step}: {sum(ours[-1].lengths)} tokens, rollouts "
-                    f"{ours[-1].seconds:.1f} s, offline {theirs[-1]:.1f} s",
+                    f"{load.model}, round {step}: {sum(played.lengths)} tokens, rollouts "
+                    f"{played.seconds:.1f} s, offline {seconds:.1f} s",
                     flush=True,
                 )
     ours_per_s = [sum(each.lengths) / each.seconds for each in ours]
@@ -419,6 +453,9 @@ def compare(load: Load) -> dict[str, Any]:
         "offline_tokens_per_s": statistics.median(theirs_per_s),
         "offline_spread": max(theirs_per_s) / min(theirs_per_s),
         "ratio": statistics.median(ours_per_s) / statistics.median(theirs_per_s),
+        # These depend less on what else the machine does. Of the first, the update is a part.
+        "rollouts_cpu_ms_per_token": 1000 * cpu["rollouts"] / tokens,
+        "offline_cpu_ms_per_token": 1000 * cpu["offline"] / tokens,
         "trainer_cpu_ms_per_token": 1000 * sum(each.cpu_seconds for each in ours) / tokens,
         "weight_update_s": statistics.median(each.update_s for each in ours),
         "logprob_gap_float32": ours[-1].logprob_gap,
@@ -431,7 +468,11 @@ def compare(load: Load) -> dict[str, Any]:
     print(f"  rollouts        {figures['rollouts_tokens_per_s']:8.1f} tokens/s")
     print(f"  vLLM offline    {figures['offline_tokens_per_s']:8.1f} tokens/s")
     print(f"  ratio           {figures['ratio']:8.2f}")
-    print(f"  trainer's CPU   {figures['trainer_cpu_ms_per_token']:8.2f} ms/token")
+    print(
+        f"  CPU             {figures['rollouts_cpu_ms_per_token']:8.2f} ms/token, of which the "
+        f"trainer {figures['trainer_cpu_ms_per_token']:.2f}; "
+        f"offline {figures['offline_cpu_ms_per_token']:.2f}"
+    )
     print(f"  weight update   {figures['weight_update_s']:8.2f} s")
     print(f"  log-prob gap    {figures['logprob_gap_float32']:8.1e}")
     return figures
