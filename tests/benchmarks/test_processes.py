@@ -30,7 +30,8 @@ def started() -> Iterator[subprocess.Popen[str]]:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     yield process
-    process.communicate("go on\n")
+    if process.poll() is None:
+        process.communicate("go on\n")
 
 
 def test_what_a_child_has_is_found(started: subprocess.Popen[str]) -> None:
