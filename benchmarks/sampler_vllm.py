@@ -67,7 +67,7 @@ from astuner_rl.types import CallRecord, Episode, EpisodeKey, EpisodeStatus, Sam
 from benchmarks.processes import cpu_seconds, family
 from benchmarks.report import Bar, report
 
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "0.5b": {
         "vocab_size": 32_000,
         "hidden_size": 1024,
