@@ -453,7 +453,8 @@ def compare(load: Load) -> dict[str, Any]:
         "offline_tokens_per_s": statistics.median(theirs_per_s),
         "offline_spread": max(theirs_per_s) / min(theirs_per_s),
         "ratio": statistics.median(ours_per_s) / statistics.median(theirs_per_s),
-        # These depend less on what else the machine does. Of the first, the update is a part.
+        # These depend less on what else the machine does. The first has more in it than is timed:
+        # making and handing over other weights, and the forward pass that checks log-probs.
         "rollouts_cpu_ms_per_token": 1000 * cpu["rollouts"] / tokens,
         "offline_cpu_ms_per_token": 1000 * cpu["offline"] / tokens,
         "trainer_cpu_ms_per_token": 1000 * sum(each.cpu_seconds for each in ours) / tokens,
