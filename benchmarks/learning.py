@@ -5,9 +5,13 @@ groups (``benchmarks.permuted_rewards``), in a process of its own on two cores. 
 warm start, continued by supervised learning for as long as another part sampled and learned; how
 many steps that is, a short run before it tells.
 
+``--with sampler=vllm`` trains the parts that learn by reward with another sampler, or on another
+backbone, and keeps what it measures in files of their own. The bars are the same.
+
 First and last policy are measured on the same tasks of each held-out set, at temperature 1 and
 greedily, by the project's evaluator with the same draws, so that their difference is paired by
-task; its 95 % interval is a bootstrap over tasks.
+task; its 95 % interval is a bootstrap over tasks. For that, the embedded sampler samples from every
+policy, whatever sampled while it was trained.
 
 A part that is done is kept in the work folder and taken from there by the next call, if commit and
 settings are the same (a commit with changes on top is never the same) or ``--reuse`` is given.
@@ -26,7 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -42,9 +46,11 @@ from astuner_rl.config import ExperimentConfig
 from astuner_rl.evaluate import of_trained_run
 from astuner_rl.learning.tiny.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.tracing.intervals import Interval, bootstrap_interval
 from astuner_rl.tracing.metrics import MetricsLine, read_metrics
 from astuner_rl.types import Episode, EpisodeStatus
+from benchmarks.processes import family, memory_gb, peak_rss_gb
 from benchmarks.report import Bar, commit, report
 
 TRAIN = "astuner_rl.train"
@@ -55,9 +61,13 @@ TASKS = 512
 DECODINGS = {"T=1": 1.0, "greedy": 0.0}
 """Temperature by name."""
 HEADLINE = "heldout T=1"
+VARIANTS = ("sampler=vllm", "backbone=ray")
+"""What ``--with`` takes."""
 TIMED_STEPS, TIMED_EXAMPLES = 40, 2_000
 """Of the short run that tells how long a step of *sft* takes."""
 POLL_S = 0.2
+POLLS_OF_ALL = 5
+"""Polls from one look at the memory of all processes, which takes milliseconds, to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +111,8 @@ class Plan:
     """Held-out tasks of each set."""
     settings: tuple[str, ...]
     """Settings of every run, besides environment, algorithm and seed."""
+    variant: tuple[str, ...] = ()
+    """Further settings of the runs that learn by reward."""
     sft_examples: int
     """Demonstrations of supervised learning."""
     sft_steps: int | None
@@ -127,7 +139,7 @@ class Result:
     train_s: float = 0.0
     """Wall-clock of sampling and learning alone."""
     peak_rss_gb: float = 0.0
-    """GB of 1e9 bytes."""
+    """GB of 1e9 bytes: of the run's first process, or of all its processes if that is more."""
     steps: int = 0
     load_average: list[float] = field(default_factory=list)
     """Of the machine, when the run began and when it ended."""
@@ -212,6 +224,7 @@ def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     started = time.perf_counter()
     peak = 0.0
+    polls = 0
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *settings],
@@ -221,7 +234,10 @@ def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
         )
         try:
             while process.poll() is None:
-                peak = max(peak, _peak_rss_gb(process.pid))
+                peak = max(peak, peak_rss_gb(process.pid))
+                if polls % POLLS_OF_ALL == 0:
+                    peak = max(peak, sum(map(memory_gb, family(process.pid))))
+                polls += 1
                 time.sleep(POLL_S)
         finally:
             process.kill()
@@ -232,19 +248,6 @@ def run_command(module: str, settings: Sequence[str], *, log: Path) -> Finished:
             f"mend what {log} ends with:\n{ending}"
         )
     return Finished(seconds=time.perf_counter() - started, peak_rss_gb=peak)
-
-
-def _peak_rss_gb(pid: int) -> float:
-    """Most memory that a process has had so far; 0 where the system does not tell."""
-    # Not getrusage: a child's figure begins with what its parent had when it was forked.
-    try:
-        status = Path(f"/proc/{pid}/status").read_text("utf-8")
-    except OSError:
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e9
-    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,8 @@ def measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
 
 
 async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
+    if not isinstance(config.sampler, TransformersSamplerConfig):
+        config = replace(config, sampler=TransformersSamplerConfig())
     environment = build_environment(config)
     opened = open_policy(config, environment)
     measured = Measured({}, {})
@@ -353,7 +358,9 @@ def trained_policy(
 
 def command_of(part: Part, seed: int, *, plan: Plan) -> list[str]:
     """Settings of a part."""
-    return [*part.environment, *part.algorithm, f"seed={seed}", *plan.settings]
+    # Supervised learning samples nothing to learn from.
+    variant = plan.variant if part.as_long_as is None else ()
+    return [*part.environment, *part.algorithm, f"seed={seed}", *plan.settings, *variant]
 
 
 def sft_command(part: Part, seed: int, *, steps: int, examples: int, plan: Plan) -> list[str]:
@@ -539,6 +546,11 @@ def quick_plan(folder: Path, *, environment: Sequence[str]) -> Plan:
     )
 
 
+def variant_name(benchmark: Benchmark, variant: Sequence[str]) -> str:
+    """Name a benchmark with other settings: ``learning_gsm8k_vllm`` is with ``sampler=vllm``."""
+    return "_".join([benchmark.name, *(setting.partition("=")[2] for setting in variant)])
+
+
 def main(benchmark: Benchmark) -> None:
     """Measure what is asked for and not kept yet, and report."""
     names = [part.name for part in benchmark.parts]
@@ -546,7 +558,8 @@ def main(benchmark: Benchmark) -> None:
     parser.add_argument("--quick", action="store_true", help="a small version, no measurement")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--part", nargs="+", choices=[*names, "all"], default=["all"])
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmarks") / benchmark.name)
+    parser.add_argument("--with", nargs="+", choices=VARIANTS, default=[], dest="variant")
+    parser.add_argument("--work", type=Path, help="folder of what is done; one under runs/")
     parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
     parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
     options = parser.parse_intermixed_args()
@@ -554,17 +567,20 @@ def main(benchmark: Benchmark) -> None:
     logging.getLogger("as").setLevel(logging.ERROR)
     if sys.platform == "linux":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    work = options.work.absolute()
+    name = variant_name(benchmark, options.variant)
+    work = (options.work or Path("runs/benchmarks") / name).absolute()
     parts = names if "all" in options.part else options.part
     if options.quick:
         work = fresh_folder(work / "quick")
         plan = quick_plan(work, environment=benchmark.parts[0].environment)
+        plan = replace(plan, variant=tuple(options.variant))
         seeds = options.seeds[:1]
         print("--quick: a model of random weights and two steps; this is no measurement")
     else:
         plan = Plan(
             tasks=TASKS,
             settings=tuple(options.settings),
+            variant=tuple(options.variant),
             sft_examples=benchmark.sft_examples,
             sft_steps=None,
         )
@@ -573,7 +589,7 @@ def main(benchmark: Benchmark) -> None:
     results = measure(benchmark, parts, seeds, plan=plan, store=store)
     enough = set(names) <= set(parts) and set(SEEDS) <= set(seeds)
     report(
-        benchmark.name,
+        name,
         figures=figures(benchmark, results),
         bars=benchmark.bars(results),
         keep=enough and not options.quick and not options.settings,

@@ -255,6 +255,7 @@ def _started(folder: str, settings: EngineSettings) -> AsyncLLM:
         with _environment({"VLLM_CONFIGURE_LOGGING": "0"}):
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
+            from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
         return AsyncLLM.from_engine_args(
             AsyncEngineArgs(
@@ -265,6 +266,15 @@ def _started(folder: str, settings: EngineSettings) -> AsyncLLM:
                 max_model_len=settings.context_length,
                 max_num_seqs=settings.max_sessions,
                 tensor_parallel_size=settings.tensor_parallel,
+                # On a CPU a single worker would get a process of its own, for the sake of binding
+                # threads to cores. It and the engine wait for each other by turning in circles,
+                # which takes the cores from whatever computes.
+                distributed_executor_backend=(
+                    UniProcExecutor if settings.tensor_parallel == 1 else None
+                ),
+                # A prompt that is cut into pieces has its generator wound back after each, which
+                # those of a CPU refuse: the engine would die.
+                enable_chunked_prefill=torch.cuda.is_available(),
                 kv_cache_memory_bytes=int(settings.cache_gib * _GIB),
                 # Not used, with the above, but for a check of the memory that is free.
                 gpu_memory_utilization=0.1,

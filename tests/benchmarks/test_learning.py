@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.learning import HEADLINE, Plan, Result, Store, gain, sft_command
-from benchmarks.learning_gsm8k import SFT, bars
+from benchmarks.learning import (
+    HEADLINE,
+    Plan,
+    Result,
+    Store,
+    command_of,
+    gain,
+    sft_command,
+    variant_name,
+)
+from benchmarks.learning_gsm8k import BENCHMARK, GRPO, SFT, bars
 from benchmarks.learning_werewolves import bars as bars_of_werewolves
 
 BASE = "base"
@@ -149,3 +158,12 @@ def test_supervised_learning_is_given_its_steps_and_nothing_of_rewards() -> None
         "checkpoint.every=7",
         "eval.every=0",
     ]
+
+
+def test_a_variant_is_of_what_learns_by_reward_and_has_a_name_of_its_own() -> None:
+    variant = ("sampler=vllm", "backbone=ray")
+    plan = Plan(tasks=4, settings=(), variant=variant, sft_examples=9, sft_steps=None)
+    assert command_of(GRPO, 2, plan=plan) == ["env=gsm8k", "algo=grpo", "seed=2", *variant]
+    assert command_of(SFT, 2, plan=plan) == ["env=gsm8k", "algo=sft", "seed=2"]
+    assert variant_name(BENCHMARK, variant) == "learning_gsm8k_vllm_ray"
+    assert variant_name(BENCHMARK, ()) == "learning_gsm8k"

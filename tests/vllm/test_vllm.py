@@ -219,6 +219,21 @@ def test_equal_keys_draw_equal_tokens_alone_and_among_others(with_tied: Opened) 
     assert alone.token_ids == completions[3].token_ids
 
 
+def test_prompts_that_one_step_cannot_take_together_are_sampled_as_others_are(
+    with_tied: Opened,
+) -> None:
+    # A step takes 2048 tokens. To sample from a piece of a prompt would end the engine.
+    prompts = [random_prompt(350, seed=n) for n in range(12)]
+
+    async def together() -> list[Completion]:
+        return await asyncio.gather(
+            *(with_tied.generate(prompt, n, max_tokens=20) for n, prompt in enumerate(prompts))
+        )
+
+    for prompt, completion in zip(prompts, with_tied.run(together()), strict=True):
+        assert max(gaps(tied(0), prompt, completion)) < TOLERANCE
+
+
 def test_a_completion_ends_with_the_context_and_a_longer_prompt_is_refused(
     with_tied: Opened,
 ) -> None:
