@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerFast
+
 from astuner_gym.chat.parsers import guess_reply_parser, reply_parser
 from astuner_gym.environment import Environment, environment_config
 from astuner_gym.errors import SettingError
@@ -83,11 +85,17 @@ def build_pretrained(config: TinyConfig | HfModelConfig, environment: Environmen
 
 def build_renderer(pretrained: Pretrained) -> ChatRenderer:
     """Return the renderer that fits the model's chat template and stop tokens."""
-    tokenizer = pretrained.tokenizer
+    return renderer_of(pretrained.tokenizer, stop_token_ids=pretrained.stop_token_ids)
+
+
+def renderer_of(
+    tokenizer: PreTrainedTokenizerFast, *, stop_token_ids: Sequence[int]
+) -> ChatRenderer:
+    """Return the renderer that fits a tokenizer's chat template and a model's stop tokens."""
     return ChatRenderer(
         tokenizer,
         reply_parser(guess_reply_parser(tokenizer.get_chat_template(tools=[{}]))),
-        stop_token_ids=pretrained.stop_token_ids,
+        stop_token_ids=stop_token_ids,
     )
 
 
