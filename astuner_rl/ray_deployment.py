@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import ray
+from ray import ObjectRef
 from transformers import PreTrainedTokenizerFast
 
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
@@ -86,17 +87,22 @@ class RayDeployment:
         config, pretrained = ingredients.config, ingredients.pretrained
         self._ingredients = ingredients
         self._settings = _settings(config)
-        model = ray.put(pretrained)
+        # Kept, since actors that are started anew read them again.
+        self._model = ray.put(pretrained)
+        self._speech = ray.put((pretrained.tokenizer, pretrained.stop_token_ids))
         self._ranks = reservation.start(
-            "learner", LearnerActor, partial(_learner, config), model, self._settings.threads
+            "learner",
+            LearnerActor,
+            partial(_learner, config, self._model),
+            self._settings.threads,
         )
         self._sampler_actors = reservation.start(
-            "samplers", SamplerActor, partial(_sampler, config), model
+            "samplers", SamplerActor, partial(_sampler, config, self._model)
         )
         self._rollout_actors = reservation.start(
             "rollouts",
             RolloutActor,
-            partial(_runner, config, pretrained.tokenizer, pretrained.stop_token_ids),
+            partial(_runner, config, self._speech),
             SamplerClient(self._sampler_actors),
         )
         self._watches: list[Watch] = []
@@ -165,13 +171,15 @@ def _settings(config: ExperimentConfig) -> RayBackboneConfig:
 # These run in the actors.
 
 
-def _learner(config: ExperimentConfig, pretrained: Pretrained) -> Learner:
+def _learner(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Learner:
     assert isinstance(config.algo, GrpoConfig | PpoConfig)
+    pretrained = ray.get(model)
     _place(pretrained, gpus=_settings(config).learner.gpus)
     return build_learner(config.algo, pretrained, updates=config.train.steps)
 
 
-def _sampler(config: ExperimentConfig, pretrained: Pretrained) -> Sampler:
+def _sampler(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Sampler:
+    pretrained = ray.get(model)
     _place(pretrained, gpus=_settings(config).samplers.gpus)
     # The version comes with the weights that the run gives next.
     return build_sampler(config.sampler, pretrained, build_renderer(pretrained), policy_version=0)
@@ -179,12 +187,12 @@ def _sampler(config: ExperimentConfig, pretrained: Pretrained) -> Sampler:
 
 def _runner(
     config: ExperimentConfig,
-    tokenizer: PreTrainedTokenizerFast,
-    stop_token_ids: Sequence[int],
+    speech: ObjectRef[tuple[PreTrainedTokenizerFast, Sequence[int]]],
     samplers: CompletionSource,
 ) -> EpisodeRunner:
     # AgentScope warns of every episode that reaches its limit of replies: metrics count them.
     logging.getLogger("as").setLevel(logging.ERROR)
+    tokenizer, stop_token_ids = ray.get(speech)
     renderer = renderer_of(tokenizer, stop_token_ids=stop_token_ids)
     policy = TokenPolicy(renderer=renderer, sampler=samplers, seed=config.seed)
     return EpisodeRunner(

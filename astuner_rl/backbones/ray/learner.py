@@ -19,25 +19,24 @@ from torch import Tensor
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
 from astuner_rl.backbones.ray.weights import PackedTensor, StoredWeights, pack
 from astuner_rl.learning.learner import Learner, UpdateReport
-from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.types import AgentEpisode
 
 LEARNER = "the learner"
 """What messages call the actors here."""
 
-MakeLearner: TypeAlias = Callable[[Pretrained], Learner]
+MakeLearner: TypeAlias = Callable[[], Learner]
 T = TypeVar("T")
 
 
 class LearnerActor:
     """One learner, in a process of its own; made and asked through ``LearnerActors``."""
 
-    def __init__(self, make: MakeLearner, pretrained: Pretrained, threads: int) -> None:
+    def __init__(self, make: MakeLearner, threads: int) -> None:
         # Every call runs in this thread: with several intra-op threads bits depend on which it is.
         torch.set_num_threads(threads)
         self._failure: Exception | None = None
         try:
-            self._learner = make(pretrained)
+            self._learner = make()
         # Raised here it would reach the run as a text; it is raised where the run asks.
         except Exception as error:
             self._failure = error

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
 from astuner_rl.backbones.ray.weights import PackedWeights, stored, unpack
-from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.samplers.protocol import CompletionSource, Sampler
 from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
 
@@ -33,7 +32,7 @@ CLOSE_S = 10.0
 SAMPLER = "a sampler"
 """What messages call the actors here."""
 
-MakeSampler: TypeAlias = Callable[[Pretrained], Sampler]
+MakeSampler: TypeAlias = Callable[[], Sampler]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +47,13 @@ class SamplerTraits:
 class SamplerActor:
     """One sampler, in a process of its own; made and asked through ``SamplerActors``."""
 
-    def __init__(self, make: MakeSampler, pretrained: Pretrained) -> None:
+    def __init__(self, make: MakeSampler) -> None:
         self._version: int | None = None
         self._loaded = asyncio.Event()
         self._loading = asyncio.Lock()
         self._failure: Exception | None = None
         try:
-            self._sampler = make(pretrained)
+            self._sampler = make()
         # Raised here it would reach the run as a text; it is raised where the run asks.
         except Exception as error:
             self._failure = error
