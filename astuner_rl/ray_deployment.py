@@ -178,21 +178,21 @@ def _learner(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Learner:
     return build_learner(config.algo, pretrained, updates=config.train.steps)
 
 
-def _sampler(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Sampler:
-    pretrained = ray.get(model)
+async def _sampler(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Sampler:
+    pretrained = await model
     _place(pretrained, gpus=_settings(config).samplers.gpus)
     # The version comes with the weights that the run gives next.
     return build_sampler(config.sampler, pretrained, build_renderer(pretrained), policy_version=0)
 
 
-def _runner(
+async def _runner(
     config: ExperimentConfig,
     speech: ObjectRef[tuple[PreTrainedTokenizerFast, Sequence[int]]],
     samplers: CompletionSource,
 ) -> EpisodeRunner:
     # AgentScope warns of every episode that reaches its limit of replies: metrics count them.
     logging.getLogger("as").setLevel(logging.ERROR)
-    tokenizer, stop_token_ids = ray.get(speech)
+    tokenizer, stop_token_ids = await speech
     renderer = renderer_of(tokenizer, stop_token_ids=stop_token_ids)
     policy = TokenPolicy(renderer=renderer, sampler=samplers, seed=config.seed)
     return EpisodeRunner(

@@ -6,7 +6,7 @@ same episodes, by the same keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from ray.actor import ActorHandle
 from astuner_gym.environment import Environment
 from astuner_gym.task import Task
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
+from astuner_rl.backbones.ray.making import MadeOnce
 from astuner_rl.backbones.ray.samplers import SamplerClient
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rollout.runner import Runner
@@ -25,29 +26,23 @@ from astuner_rl.types import Episode, EpisodeKey, SamplingParams
 WORKER = "a rollout worker"
 """What messages call the actors here."""
 
-MakeRunner: TypeAlias = Callable[[CompletionSource], Runner]
+MakeRunner: TypeAlias = Callable[[CompletionSource], Awaitable[Runner]]
 
 
 class RolloutActor:
     """One runner of episodes, in a process of its own; made and asked through ``RolloutActors``."""
 
     def __init__(self, make: MakeRunner, samplers: SamplerClient) -> None:
-        self._failure: Exception | None = None
-        try:
-            self._runner = make(samplers)
-        # Raised here it would reach the run as a text; it is raised where the run asks.
-        except Exception as error:
-            self._failure = error
+        self._runner = MadeOnce(partial(make, samplers))
 
     async def ready(self) -> None:
-        """Raise what kept the runner from being made."""
-        if self._failure is not None:
-            raise self._failure
+        """Raise what keeps the runner from being made."""
+        await self._runner.get()
 
     async def run(self, task: Task, key: EpisodeKey, params: SamplingParams) -> Episode:
         """Play one episode."""
-        await self.ready()
-        return await self._runner.run(task, key, params=params)
+        runner = await self._runner.get()
+        return await runner.run(task, key, params=params)
 
 
 class RolloutActors:

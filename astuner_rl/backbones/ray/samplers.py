@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from ray.actor import ActorHandle
 from torch import Tensor
 
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
+from astuner_rl.backbones.ray.making import MadeOnce
 from astuner_rl.backbones.ray.weights import PackedWeights, stored, unpack
 from astuner_rl.samplers.protocol import CompletionSource, Sampler
 from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
@@ -32,7 +33,7 @@ CLOSE_S = 10.0
 SAMPLER = "a sampler"
 """What messages call the actors here."""
 
-MakeSampler: TypeAlias = Callable[[], Sampler]
+MakeSampler: TypeAlias = Callable[[], Awaitable[Sampler]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,57 +49,46 @@ class SamplerActor:
     """One sampler, in a process of its own; made and asked through ``SamplerActors``."""
 
     def __init__(self, make: MakeSampler) -> None:
+        self._sampler = MadeOnce(make)
         self._version: int | None = None
         self._loaded = asyncio.Event()
         self._loading = asyncio.Lock()
-        self._failure: Exception | None = None
-        try:
-            self._sampler = make()
-        # Raised here it would reach the run as a text; it is raised where the run asks.
-        except Exception as error:
-            self._failure = error
 
     async def traits(self) -> SamplerTraits:
-        """Return what the sampler is; raises what kept it from being made."""
-        self._require_made()
-        return SamplerTraits(exact=self._sampler.exact, machine=socket.gethostname())
+        """Return what the sampler is; raises what keeps it from being made."""
+        sampler = await self._sampler.get()
+        return SamplerTraits(exact=sampler.exact, machine=socket.gethostname())
 
     async def version(self) -> int | None:
         """Return the version of the weights that the run has given; None before it gave any."""
-        self._require_made()
+        await self._sampler.get()
         return self._version
 
     async def generate(
         self, prompt_ids: Sequence[int], params: SamplingParams, key: DrawKey
     ) -> Completion:
         """Sample one completion, as soon as there are weights."""
-        self._require_made()
         await self._loaded.wait()
-        return await self._sampler.generate(prompt_ids, params=params, key=key)
+        sampler = await self._sampler.get()
+        return await sampler.generate(prompt_ids, params=params, key=key)
 
     async def release(self, episode: EpisodeKey) -> None:
         """Forget whatever is cached for an episode that has ended."""
-        self._require_made()
-        self._sampler.release(episode)
+        (await self._sampler.get()).release(episode)
 
     async def load_weights(self, packed: PackedWeights, version: int, in_flight: bool) -> None:
         """Take over weights, unless there are newer ones: calls may overtake each other."""
-        self._require_made()
+        sampler = await self._sampler.get()
         async with self._loading:
             if self._version is not None and self._version >= version:
                 return
-            await self._sampler.load_weights(unpack(packed), version=version, in_flight=in_flight)
+            await sampler.load_weights(unpack(packed), version=version, in_flight=in_flight)
             self._version = version
             self._loaded.set()
 
     async def close(self) -> None:
         """Free what the sampler holds, processes of its own among it."""
-        if self._failure is None:
-            await self._sampler.close()
-
-    def _require_made(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        await (await self._sampler.get()).close()
 
 
 class SamplerClient(CompletionSource):
