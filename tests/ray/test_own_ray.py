@@ -37,7 +37,7 @@ def listening_addresses(pids: list[int]) -> set[str]:
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                sockets.add(os.readlink(descriptor))
+                sockets.add(str(descriptor.readlink()))
             except OSError:
                 continue  # closed meanwhile
     addresses = set()
