@@ -34,12 +34,13 @@ async def answer(reference: ObjectRef[T], *, of: str) -> T:
         LostProcessError: The actor has died for good.
     """
     try:
-        return await reference
+        result: T = await reference
     except asyncio.CancelledError:
         ray.cancel(reference)
         raise
     except RayError as error:
         raise _own_error(error, of=of) from error
+    return result
 
 
 def answers(

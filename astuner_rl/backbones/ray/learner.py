@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import ray
 import torch
@@ -25,7 +25,6 @@ LEARNER = "the learner"
 """What messages call the actors here."""
 
 MakeLearner: TypeAlias = Callable[[], Learner]
-T = TypeVar("T")
 
 
 class LearnerActor:
@@ -87,7 +86,8 @@ class LearnerActors:
             LostProcessError: A rank has died.
         """
         batch = ray.put(tuple(episodes))
-        return _first([rank.update.remote(batch) for rank in self._ranks])
+        report: UpdateReport = _first([rank.update.remote(batch) for rank in self._ranks])
+        return report
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the policy's weights as they are now; they go to the object store and stay there
@@ -102,7 +102,8 @@ class LearnerActors:
         Raises:
             LostProcessError: A rank has died.
         """
-        return _first([rank.state_dict.remote() for rank in self._ranks])
+        state: dict[str, Any] = _first([rank.state_dict.remote() for rank in self._ranks])
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` returned for the same model and settings.
@@ -132,6 +133,6 @@ async def _look_after(rank: ActorHandle[LearnerActor]) -> None:
     await answer(rank.ready.remote(), of=LEARNER)
 
 
-def _first(references: Sequence[ObjectRef[T]]) -> T:
+def _first(references: Sequence[ObjectRef[Any]]) -> Any:
     """Block until every rank has answered, and return the answer of the first."""
     return answers(references, of=LEARNER)[0]

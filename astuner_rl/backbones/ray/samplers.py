@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -147,7 +147,8 @@ class SamplerActors(SamplerClient):
         self._answer_s = answer_s
         self._policy_version = version
         self._newest = (stored(weights), version)
-        traits = answers([actor.traits.remote() for actor in actors], of=SAMPLER, within_s=answer_s)
+        asked: list[ObjectRef[SamplerTraits]] = [actor.traits.remote() for actor in actors]
+        traits: list[SamplerTraits] = answers(asked, of=SAMPLER, within_s=answer_s)
         machines = {each.machine for each in traits} | {socket.gethostname()}
         self._exact = all(each.exact for each in traits) and len(machines) == 1
         answers(self._load(*self._newest), of=SAMPLER, within_s=answer_s)
@@ -190,7 +191,9 @@ class SamplerActors(SamplerClient):
 
     async def close(self) -> None:
         """Free what the actors' samplers hold, and end the actors."""
-        closing = [answer(actor.close.remote(), of=SAMPLER) for actor in self._actors]
+        closing: list[Coroutine[Any, Any, None]] = [
+            answer(actor.close.remote(), of=SAMPLER) for actor in self._actors
+        ]
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 # Those that are dead have nothing to free.
