@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import ray
+import torch
 from ray import ObjectRef
 from transformers import PreTrainedTokenizerFast
 
@@ -204,4 +205,6 @@ async def _runner(
 
 def _place(pretrained: Pretrained, *, gpus: float) -> None:
     if gpus > 0:
-        pretrained.model.to("cuda")  # Ray shows an actor its own GPUs and no others
+        torch.nn.Module.to(
+            pretrained.model, "cuda"
+        )  # Ray shows an actor its own GPUs and no others
