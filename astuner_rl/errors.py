@@ -37,5 +37,9 @@ class ReplayError(AstunerError):
     """A run's weights do not follow from what it recorded."""
 
 
+class LostProcessError(AstunerError):
+    """A process that the run needs has died and cannot be started anew."""
+
+
 class RunAbortedError(AstunerError):
     """A run cannot go on; the message says why and what was kept."""

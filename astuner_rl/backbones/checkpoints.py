@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,6 @@ from astuner_rl.learning.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.rollout.batches import BatchAhead
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 
@@ -45,7 +44,8 @@ class RunCheckpoints:
     """Saves and restores one run."""
 
     folder: Path
-    pretrained: Pretrained
+    save_model: Callable[[Path], None]
+    """Writes the learner's weights and the tokenizer as a Hugging Face folder."""
     learner: Resumable
     keep: int
     """How many of the newest stay."""
@@ -61,7 +61,7 @@ class RunCheckpoints:
         """
         save_checkpoint(
             self.folder,
-            save_model=self.pretrained.save,
+            save_model=self.save_model,
             state={
                 "learner": self.learner.state_dict(),
                 "drawn": state.drawn,
