@@ -18,9 +18,11 @@ from astuner_rl.assembly import (
     compute_dtype,
 )
 from astuner_rl.backbones.loop import LoopState
+from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.config import ExperimentConfig
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.learning.ranks import Ranks
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.rollout.runner import Runner
@@ -77,6 +79,32 @@ class Deployment(Protocol):
         ...
 
 
+def learner_ranks(config: ExperimentConfig) -> int:
+    """Return how many processes learn together; bits depend on it."""
+    backbone = config.backbone
+    return backbone.learner.ranks if isinstance(backbone, RayBackboneConfig) else 1
+
+
+def make_learner(
+    config: ExperimentConfig, pretrained: Pretrained, *, ranks: Ranks | None = None
+) -> Learner:
+    """Return the learner of ``pretrained.model``, which it trains in place.
+
+    Args:
+        config: With an algorithm that learns by reward.
+        pretrained: Equal on all ranks.
+        ranks: Who trains it together; None for this process alone.
+    """
+    assert isinstance(config.algo, GrpoConfig | PpoConfig)
+    return build_learner(
+        config.algo,
+        pretrained,
+        updates=config.train.steps,
+        dtype=compute_dtype(config.model),
+        ranks=ranks,
+    )
+
+
 class LocalDeployment:
     """Everything in this process; learner and checkpoints share the model of ``ingredients``."""
 
@@ -85,14 +113,7 @@ class LocalDeployment:
 
     def learner(self) -> Learner:
         """Return a learner that trains the model in place."""
-        config = self._ingredients.config
-        assert isinstance(config.algo, GrpoConfig | PpoConfig)
-        return build_learner(
-            config.algo,
-            self._ingredients.pretrained,
-            updates=config.train.steps,
-            dtype=compute_dtype(config.model),
-        )
+        return make_learner(self._ingredients.config, self._ingredients.pretrained)
 
     def save_model(self, folder: Path) -> None:
         """Write the model, which is the learner's."""

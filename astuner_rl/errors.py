@@ -13,6 +13,10 @@ class SamplerError(AstunerError):
     """A sampler could not answer."""
 
 
+class BrokenSamplerError(SamplerError):
+    """A sampler cannot answer anybody any more; a new one can."""
+
+
 class ContextOverflowError(SamplerError):
     """A prompt leaves no room for a reply; the message gives both lengths and the setting."""
 

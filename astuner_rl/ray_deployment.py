@@ -14,17 +14,15 @@ from pathlib import Path
 import ray
 import torch
 from ray import ObjectRef
+from ray.actor import ActorHandle
 from transformers import PreTrainedTokenizerFast
 
-from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.assembly import (
     TokenSamplerConfig,
     against,
     build_environment,
-    build_learner,
     build_renderer,
     build_sampler,
-    compute_dtype,
     open_opponent,
     renderer_of,
     set_compute_dtype,
@@ -37,11 +35,13 @@ from astuner_rl.backbones.ray.rollouts import RolloutActor, RolloutActors
 from astuner_rl.backbones.ray.samplers import MOST_CALLS, SamplerActor, SamplerActors, SamplerClient
 from astuner_rl.backbones.ray.watched import Backbone, WatchedBackbone
 from astuner_rl.config import ExperimentConfig
-from astuner_rl.deployment import Ingredients, Rollouts
+from astuner_rl.deployment import Ingredients, Rollouts, make_learner
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.learning.ranks import Ranks
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.samplers.protocol import CompletionSource, Sampler
+from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.samplers.weights import copy_weights
 from astuner_rl.tracking.tracker import TokenPolicy
 
@@ -56,13 +56,7 @@ def ray_deployment(ingredients: Ingredients) -> Iterator[RayDeployment]:
     """
     config = _settings(ingredients.config)
     plans = {
-        "learner": ActorPlan(
-            count=1,
-            cpus=config.learner.cpus,
-            gpus=config.learner.gpus,
-            restarts=False,
-            most_calls=1,  # one after the other, and all in one thread
-        ),
+        "learner": _learner_plan(config),
         "samplers": ActorPlan(
             count=config.samplers.count,
             cpus=config.samplers.cpus,
@@ -81,6 +75,22 @@ def ray_deployment(ingredients: Ingredients) -> Iterator[RayDeployment]:
         yield RayDeployment(ingredients, reservation)
 
 
+@contextmanager
+def ray_learner(config: ExperimentConfig, pretrained: Pretrained) -> Iterator[LearnerActors]:
+    """Start the learner of a run and nothing else; its actors end with the context.
+
+    Raises:
+        SettingError: The cluster cannot be reached, or lacks the resources.
+        RunAbortedError: No Ray could be started.
+        LostProcessError: A rank died, or does not answer.
+    """
+    settings = _settings(config)
+    plans = {"learner": _learner_plan(settings)}
+    with connected(settings), reserved(plans, settings) as reservation:
+        ranks = _start_learner(reservation, config, ray.put(pretrained))
+        yield LearnerActors(ranks, answer_s=settings.answer_s)
+
+
 class RayDeployment:
     """Learner, samplers and rollout workers as actors; this process leads them and keeps the files.
 
@@ -96,12 +106,7 @@ class RayDeployment:
         self._speech = ray.put((pretrained.tokenizer, pretrained.stop_token_ids))
         # The one here is only written to checkpoints, with the weights that the learner offers.
         set_compute_dtype(config.model, pretrained)
-        self._ranks = reservation.start(
-            "learner",
-            LearnerActor,
-            partial(_learner, config, self._model),
-            self._settings.threads,
-        )
+        self._ranks = _start_learner(reservation, config, self._model)
         self._sampler_actors = reservation.start(
             "samplers", SamplerActor, partial(_sampler, config, self._model)
         )
@@ -174,26 +179,44 @@ def _settings(config: ExperimentConfig) -> RayBackboneConfig:
     return config.backbone
 
 
+def _learner_plan(config: RayBackboneConfig) -> ActorPlan:
+    return ActorPlan(
+        count=config.learner.ranks,
+        cpus=config.learner.cpus,
+        gpus=config.learner.gpus,
+        restarts=False,
+        most_calls=1,  # one after the other, and all in one thread
+    )
+
+
+def _start_learner(
+    reservation: Reservation, config: ExperimentConfig, model: ObjectRef[Pretrained]
+) -> list[ActorHandle[LearnerActor]]:
+    settings = _settings(config)
+    return reservation.start(
+        "learner",
+        LearnerActor,
+        partial(_learner, config, model),
+        _device(settings.learner.gpus),
+        settings.threads,
+    )
+
+
 # These run in the actors.
 
 
-def _learner(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Learner:
-    assert isinstance(config.algo, GrpoConfig | PpoConfig)
+def _learner(config: ExperimentConfig, model: ObjectRef[Pretrained], ranks: Ranks) -> Learner:
     pretrained = ray.get(model)
     _place(pretrained, gpus=_settings(config).learner.gpus)
-    return build_learner(
-        config.algo,
-        pretrained,
-        updates=config.train.steps,
-        dtype=compute_dtype(config.model),
-    )
+    return make_learner(config, pretrained, ranks=ranks)
 
 
 async def _sampler(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Sampler:
     assert isinstance(config.sampler, TokenSamplerConfig)
     pretrained = await model
     set_compute_dtype(config.model, pretrained)
-    _place(pretrained, gpus=_settings(config).samplers.gpus)
+    if isinstance(config.sampler, TransformersSamplerConfig):  # vLLM places a copy by itself
+        _place(pretrained, gpus=_settings(config).samplers.gpus)
     # The version comes with the weights that the run gives next.
     return build_sampler(config.sampler, pretrained, build_renderer(pretrained), policy_version=0)
 
@@ -216,7 +239,9 @@ async def _runner(
 
 
 def _place(pretrained: Pretrained, *, gpus: float) -> None:
-    if gpus > 0:
-        torch.nn.Module.to(
-            pretrained.model, "cuda"
-        )  # Ray shows an actor its own GPUs and no others
+    torch.nn.Module.to(pretrained.model, _device(gpus))
+
+
+def _device(gpus: float) -> str:
+    # Ray shows an actor its own GPUs and no others.
+    return "cuda:0" if gpus > 0 else "cpu"

@@ -47,7 +47,14 @@ from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
 from astuner_rl.config import DebugBackboneConfig, ExperimentConfig
-from astuner_rl.deployment import Backbone, Deployment, Ingredients, LocalDeployment, Rollouts
+from astuner_rl.deployment import (
+    Backbone,
+    Deployment,
+    Ingredients,
+    LocalDeployment,
+    Rollouts,
+    learner_ranks,
+)
 from astuner_rl.errors import LostProcessError, RunAbortedError
 from astuner_rl.learning.checkpoint import latest_checkpoint
 from astuner_rl.learning.learner import Learner
@@ -130,6 +137,7 @@ def train(config: ExperimentConfig) -> None:
                 keep=config.checkpoint.keep,
                 seed=config.seed,
                 config_hash=_config_hash(config, opponent),
+                ranks=learner_ranks(config),
             )
             state = checkpoints.restore()
             # Only now: settings with which the run cannot go on must not replace its own.

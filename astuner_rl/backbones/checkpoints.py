@@ -52,6 +52,8 @@ class RunCheckpoints:
     seed: int
     config_hash: str
     """Of the settings that the bits of the run depend on."""
+    ranks: int = 1
+    """How many processes learn together: bits depend on it, but a run may change it."""
 
     def save(self, state: LoopState) -> None:
         """Write a checkpoint and delete those that are too many.
@@ -66,6 +68,7 @@ class RunCheckpoints:
                 "learner": self.learner.state_dict(),
                 "drawn": state.drawn,
                 "exact": state.exact,
+                "ranks": self.ranks,
                 "ahead": [_encode_batch(batch) for batch in state.ahead],
             },
             meta=CheckpointMeta(
@@ -115,12 +118,13 @@ class RunCheckpoints:
         assert isinstance(drawn, int)
         assert isinstance(ahead, list)
         self.learner.load_state_dict(learner_state)
+        same_ranks = checkpoint.state.get("ranks", 1) == self.ranks
         step = checkpoint.meta.step
         drop_checkpoints_after(self.folder, last_step=step)
         return LoopState(
             step=step,
             drawn=drawn,
-            exact=bool(checkpoint.state["exact"]),
+            exact=bool(checkpoint.state["exact"]) and same_ranks,
             ahead=tuple(map(_decode_batch, ahead)),
         )
 

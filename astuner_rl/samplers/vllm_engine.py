@@ -77,6 +77,11 @@ class TokenEngine(Protocol):
         """Take over what ``write_weights`` wrote, and drop all keys and values; none may run."""
         ...
 
+    @property
+    def dead(self) -> bool:
+        """Whether it has failed for good."""
+        ...
+
     def failure(self, error: Exception) -> str:
         """Return what is known of a failure, in one line."""
         ...
@@ -189,6 +194,11 @@ class VllmEngine:
         if not await self._engine.reset_prefix_cache():
             raise RuntimeError("vLLM could not drop the keys and values of the old weights")
 
+    @property
+    def dead(self) -> bool:
+        """Whether it has failed for good."""
+        return self._engine.errored
+
     def failure(self, error: Exception) -> str:
         """Return what is known of a failure, in one line."""
         return _cause(error, self._output)
@@ -246,6 +256,8 @@ def _started(folder: str, settings: EngineSettings) -> AsyncLLM:
                 max_model_len=settings.context_length,
                 max_num_seqs=settings.max_sessions,
                 tensor_parallel_size=settings.tensor_parallel,
+                # In a Ray actor it would start its workers by Ray, beyond this process's reach.
+                distributed_executor_backend="mp" if settings.tensor_parallel > 1 else None,
                 kv_cache_memory_bytes=int(settings.cache_gib * _GIB),
                 # Not used, with the above, but for a check of the memory that is free.
                 gpu_memory_utilization=0.1,

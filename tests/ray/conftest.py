@@ -40,8 +40,8 @@ class Nodes:
             *overrides,
         ]
 
-    def kill(self, actor: str) -> int:
-        """End all processes that hold an actor of this class, and return how many there were."""
+    def kill(self, actor: str, *, most: int = 99) -> int:
+        """End processes that hold an actor of this class, and return how many it were."""
         raylets = {
             str(each.process.pid)
             for node in self.cluster.list_all_nodes()
@@ -54,7 +54,7 @@ class Nodes:
                 parent = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
             except (OSError, UnicodeDecodeError):
                 continue  # it has ended meanwhile
-            if title.startswith(f"ray::{actor}") and parent in raylets:
+            if killed < most and title.startswith(f"ray::{actor}") and parent in raylets:
                 os.kill(int(folder.name), signal.SIGKILL)
                 killed += 1
         return killed

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.testing import assert_close
 
 from astuner_rl import replay
 
@@ -86,6 +90,55 @@ def test_a_learner_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(
     assert toy.outcome(folder) == whole
 
 
+# A learner of several ranks.
+
+ALONE = ("backbone.samplers.count=1", "backbone.rollouts.count=0")
+
+
+def weights(toy: Any, folder: Path) -> dict[str, Tensor]:
+    """Return those of the last checkpoint."""
+    return load_file(toy.checkpoints(folder)[-1] / "hf/model.safetensors")
+
+
+@pytest.mark.parametrize("ranks", [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_ranks(
+    toy: Any, nodes: Any, tmp_path: Path, ranks: tuple[int, int]
+) -> None:
+    first, second = ranks
+    settings = [*SHORT, "algo=ppo"]
+    toy.expected(*settings)
+    whole = toy.expected_folder(*settings)
+    folder = tmp_path / "ray"
+    alone = nodes.settings(*ALONE, f"backbone.learner.ranks={first}")
+    assert toy.start(folder, *settings, *alone, "train.steps=1") == 0
+    assert toy.resume(folder, f"backbone.learner.ranks={second}", "train.steps=2") == 0
+    assert [line["run/exact"] for line in toy.metrics(folder)] == [True, True, False]
+    own, others = weights(toy, folder), weights(toy, whole)
+    # Sums of several ranks are rounded in another order.
+    assert_close(own, others, atol=1e-5, rtol=0)
+    assert any(not torch.equal(own[name], others[name]) for name in own)
+
+
+def test_a_rank_that_dies_ends_the_run_which_goes_on_and_is_replayed(
+    toy: Any, nodes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*SHORT, *nodes.settings(*ALONE, "backbone.learner.ranks=2")]
+    whole = toy.finish(tmp_path / "whole", *settings)
+    folder = tmp_path / "ray"
+    killed = []
+    with at_phase("phase learn 1", lambda: killed.append(nodes.kill("LearnerActor", most=1))):
+        assert toy.start(folder, *settings) == 1
+    assert killed == [1]
+    said = capsys.readouterr().err
+    assert "error: the learner has died" in said
+    assert f"the run kept step-000001, which is whole: go on with run.resume={folder}" in said
+    assert toy.resume(folder) == 0
+    assert toy.outcome(folder) == whole
+    capsys.readouterr()
+    assert replay.main([f"run={folder}"]) == 0
+    assert "step 2: weights and optimizer are the checkpoint's" in capsys.readouterr().out
+
+
 def test_replies_in_flight_take_new_weights_and_the_run_can_be_replayed(
     toy: Any, nodes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +147,17 @@ def test_replies_in_flight_take_new_weights_and_the_run_can_be_replayed(
     capsys.readouterr()
     assert replay.main([f"run={tmp_path / 'ray'}"]) == 0
     assert "step 3: weights and optimizer are the checkpoint's" in capsys.readouterr().out
+
+
+def test_a_run_joins_the_cluster_of_its_machine(
+    toy: Any, nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which one that is, where there are several.
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    settings = [*SHORT, "algo=grpo"]
+    whole = toy.expected(*settings)
+    joined = nodes.settings(*ALONE, "backbone.address=auto")
+    assert toy.finish(tmp_path / "ray", *settings, *joined) == whole
 
 
 # Refused.

@@ -36,13 +36,15 @@ class RolloutActorsConfig:
 
 
 @dataclass
-class LearnerActorConfig:
-    """The actor that learns."""
+class LearnerActorsConfig:
+    """Actors that learn together, each a rank of one learner."""
 
+    ranks: int = 1
+    """How many; each holds a part of the weights and runs a part of the passes."""
     cpus: float = 1.0
-    """Ray's logical CPUs."""
+    """Ray's logical CPUs for each."""
     gpus: float = 0.0
-    """GPUs."""
+    """GPUs for each."""
 
 
 @dataclass
@@ -55,9 +57,9 @@ class RayBackboneConfig:
     with the run."""
     samplers: SamplerActorsConfig = field(default_factory=SamplerActorsConfig)
     rollouts: RolloutActorsConfig = field(default_factory=RolloutActorsConfig)
-    learner: LearnerActorConfig = field(default_factory=LearnerActorConfig)
+    learner: LearnerActorsConfig = field(default_factory=LearnerActorsConfig)
     threads: int = 1
-    """Intra-op threads of the learner on a CPU: more only slow a small model down."""
+    """Intra-op threads of each rank on a CPU: more only slow a small model down."""
     strategy: str = "PACK"
     """How actors are placed over the nodes: ``PACK`` on few, ``SPREAD`` over many, or
     ``STRICT_PACK`` and ``STRICT_SPREAD``, which accept nothing else."""
@@ -82,12 +84,18 @@ class RayBackboneConfig:
             )
         require_range("backbone.samplers.count", self.samplers.count, low=1)
         require_range("backbone.rollouts.count", self.rollouts.count, low=0)
+        require_range("backbone.learner.ranks", self.learner.ranks, low=1)
         # A share of nothing could be placed anywhere, so Ray refuses to reserve it.
         require_positive("backbone.samplers.cpus", self.samplers.cpus)
         require_positive("backbone.rollouts.cpus", self.rollouts.cpus)
         require_positive("backbone.learner.cpus", self.learner.cpus)
         require_range("backbone.samplers.gpus", self.samplers.gpus, low=0.0)
         require_range("backbone.learner.gpus", self.learner.gpus, low=0.0)
+        if self.learner.ranks > 1 and 0 < self.learner.gpus < 1:
+            raise SettingError(
+                "backbone.learner.gpus must be 0 or >= 1 where there are several ranks, which "
+                f"cannot share a GPU, got {self.learner.gpus}; set backbone.learner.gpus=1"
+            )
         require_range("backbone.threads", self.threads, low=1)
         require_choice("backbone.strategy", self.strategy, STRATEGIES)
         require_positive("backbone.placement_s", self.placement_s)

@@ -8,11 +8,13 @@ day. With an exact sampler the same keys then give the same tokens: nobody learn
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from traceback import print_exc
 from typing import Any, TypeAlias
 
 import ray
@@ -23,6 +25,7 @@ from torch import Tensor
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
 from astuner_rl.backbones.ray.making import MadeOnce
 from astuner_rl.backbones.ray.weights import PackedWeights, stored, unpack
+from astuner_rl.errors import BrokenSamplerError
 from astuner_rl.samplers.protocol import CompletionSource, Sampler
 from astuner_rl.types import Completion, DrawKey, EpisodeKey, SamplingParams
 
@@ -70,7 +73,12 @@ class SamplerActor:
         """Sample one completion, as soon as there are weights."""
         await self._loaded.wait()
         sampler = await self._sampler.get()
-        return await sampler.generate(prompt_ids, params=params, key=key)
+        try:
+            return await sampler.generate(prompt_ids, params=params, key=key)
+        except BrokenSamplerError:
+            # An actor that fails is started anew and asked again, which a failed answer is not.
+            print_exc()
+            os._exit(1)
 
     async def release(self, episode: EpisodeKey) -> None:
         """Forget whatever is cached for an episode that has ended."""
