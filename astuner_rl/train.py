@@ -63,6 +63,7 @@ from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.rollout.runner import Runner
 from astuner_rl.samplers.protocol import Sampler
+from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracing.atomic_file import write_atomically
 from astuner_rl.tracing.journal import RunJournal
 from astuner_rl.tracing.metrics import MetricsLog
@@ -185,19 +186,11 @@ def _check(config: ExperimentConfig) -> None:
             "backbone=debug"
         )
     check_sampler(config)
-    if isinstance(config.backbone, RayBackboneConfig) and find_spec("ray") is None:
-        raise SettingError(
-            "backbone=ray needs Ray, which is not installed; install the extra: "
-            "pip install 'astuner[ray]'"
-        )
+    if isinstance(config.backbone, RayBackboneConfig):
+        _check_ray(config, config.backbone)
     if isinstance(config.algo, GrpoConfig):
         config.algo.require_group_size(config.train.group_size)
     if isinstance(config.algo, SupervisedConfig):
-        if isinstance(config.backbone, RayBackboneConfig):
-            raise SettingError(
-                "backbone must be local with algo=sft, which samples nothing to learn from, got "
-                "ray; set backbone=local"
-            )
         if config.overlap.max_staleness > 0:
             raise SettingError(
                 "overlap.max_staleness must be 0 with algo=sft, which samples nothing to learn "
@@ -208,6 +201,28 @@ def _check(config: ExperimentConfig) -> None:
             "rollout.temperature must be > 0 to learn from what was sampled, got 0.0; "
             "set rollout.temperature=1"
         )
+
+
+def _check_ray(config: ExperimentConfig, backbone: RayBackboneConfig) -> None:
+    if find_spec("ray") is None:
+        raise SettingError(
+            "backbone=ray needs Ray, which is not installed; install the extra: "
+            "pip install 'astuner[ray]'"
+        )
+    if isinstance(config.algo, SupervisedConfig):
+        raise SettingError(
+            "backbone must be local with algo=sft, which samples nothing to learn from, got "
+            "ray; set backbone=local"
+        )
+    if isinstance(config.sampler, VllmSamplerConfig):
+        gpus, needed = backbone.samplers.gpus, config.sampler.tensor_parallel
+        shared = gpus < 1 and needed == 1
+        if gpus not in (0, needed) and not shared:
+            raise SettingError(
+                "backbone.samplers.gpus must be sampler.tensor_parallel, a GPU for each of an "
+                f"engine's workers, or below 1 where several engines share one, got {gpus:g} for "
+                f"{needed}; set backbone.samplers.gpus={needed}"
+            )
 
 
 def _open_deployment(ingredients: Ingredients) -> AbstractContextManager[Deployment]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Read when Ray is imported: a machine that can have no cluster is 127.0.0.1 to itself.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+# By itself Ray lets all else on the machine go before its actors.
+os.environ["RAY_worker_niceness"] = "0"
 
 import pytest
 from ray.cluster_utils import Cluster

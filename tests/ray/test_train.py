@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.testing import assert_close
 
-from astuner_rl import replay
+from astuner_rl import replay, train
 
 LOOP = logging.getLogger("astuner_rl.backbones.loop")
 # Episodes long enough that a kill hits some, and no more steps than it takes.
@@ -50,6 +50,28 @@ def test_a_run_on_ray_is_the_run_in_one_process(
     whole = toy.expected(*settings)
     spread = nodes.settings("backbone.strategy=SPREAD")
     assert toy.finish(tmp_path / "ray", *settings, *spread) == whole
+
+
+def test_gsm8k_trains_on_it(toy: Any, nodes: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [
+        "env=gsm8k",
+        "algo=grpo",
+        "model=hf",
+        f"model.path={toy.hf_folder}",
+        "sampler.context_length=512",
+        "rollout.max_tokens=8",
+        "train.steps=3",
+        "train.groups=2",
+        "train.group_size=2",
+        "eval.tasks=2",
+        "logger.mode=disabled",
+        f"run.dir={run}",
+    ]
+    assert train.main([*settings, *nodes.settings("backbone.rollouts.count=1")]) == 0
+    lines = toy.metrics(run)
+    assert [(line["step"], line["run/exact"]) for line in lines] == [(n, True) for n in range(4)]
+    assert all(line["tokens/sampled"] for line in lines[1:])
 
 
 def test_without_rollout_workers_episodes_are_played_here(

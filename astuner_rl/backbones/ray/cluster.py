@@ -122,6 +122,8 @@ def _start(config: RayBackboneConfig) -> None:
                 if config.object_store_mb is None
                 else config.object_store_mb * 2**20,
                 logging_level=logging.ERROR,
+                # By itself it lets all else on the machine go before the actors, which are the run.
+                _system_config={"worker_niceness": 0},
             )
     # Ray raises plain exceptions, of many types.
     except Exception as error:
