@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 
 from astuner_rl.learning.layout import Row
@@ -37,7 +38,7 @@ class ProcessRanks:
         *,
         rank: int,
         size: int,
-        init_method: str | distributed.Store,
+        init_method: str | Store,
         device: str = "cpu",
         timeout: timedelta = timedelta(minutes=10),
     ) -> None:

@@ -197,7 +197,8 @@ class VllmEngine:
     @property
     def dead(self) -> bool:
         """Whether it has failed for good."""
-        return self._engine.errored
+        errored: bool = self._engine.errored
+        return errored
 
     def failure(self, error: Exception) -> str:
         """Return what is known of a failure, in one line."""

@@ -10,8 +10,6 @@ from pathlib import Path
 
 # Read when Ray is imported: a machine that can have no cluster is 127.0.0.1 to itself.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-# By itself Ray lets all else on the machine go before its actors.
-os.environ["RAY_worker_niceness"] = "0"
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -64,7 +62,9 @@ class Nodes:
 
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Nodes]:
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    # By itself Ray lets all else on the machine go before its actors.
+    config = {"worker_niceness": 0}
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "_system_config": config})
     cluster.add_node(**{name: NODE[name] for name in ("num_cpus", "object_store_memory")})
     yield Nodes(cluster.address, cluster)
     cluster.shutdown()

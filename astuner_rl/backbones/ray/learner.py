@@ -20,7 +20,7 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 from torch import Tensor
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
 from astuner_rl.backbones.ray.weights import PackedTensor, StoredWeights, pack
