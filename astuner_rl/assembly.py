@@ -31,6 +31,7 @@ from astuner_rl.custom import load_judge
 from astuner_rl.learning.demonstrations import read_conversations, supervised_examples
 from astuner_rl.learning.grpo import GrpoLearner
 from astuner_rl.learning.learner import Learner
+from astuner_rl.learning.lora import Lora
 from astuner_rl.learning.master_weights import compute_in
 from astuner_rl.learning.ppo import PpoLearner
 from astuner_rl.learning.pretrained import Pretrained, load_pretrained
@@ -106,6 +107,13 @@ def set_compute_dtype(config: TinyConfig | HfModelConfig, pretrained: Pretrained
         compute_in(pretrained.model, dtype)
 
 
+def lora_of(config: TinyConfig | HfModelConfig) -> Lora | None:
+    """Return the adapters to train; None for all weights."""
+    if isinstance(config, HfModelConfig) and config.lora_rank > 0:
+        return Lora(rank=config.lora_rank, alpha=config.lora_alpha)
+    return None
+
+
 def build_renderer(pretrained: Pretrained) -> ChatRenderer:
     """Return the renderer that fits the model's chat template and stop tokens."""
     return renderer_of(pretrained.tokenizer, stop_token_ids=pretrained.stop_token_ids)
@@ -167,6 +175,7 @@ def build_learner(
     *,
     updates: int,
     dtype: torch.dtype | None = None,
+    lora: Lora | None = None,
     ranks: Ranks | None = None,
 ) -> Learner:
     """Return the learner of ``pretrained.model``, which it trains in place in so many updates.
@@ -176,11 +185,16 @@ def build_learner(
         pretrained: Equal on all ranks.
         updates: Of the whole run.
         dtype: See ``compute_dtype``.
+        lora: See ``lora_of``.
         ranks: Who trains it together; None for this process alone.
     """
     if isinstance(config, PpoConfig):
-        return PpoLearner(pretrained.model, config, updates=updates, dtype=dtype, ranks=ranks)
-    return GrpoLearner(pretrained.model, config, updates=updates, dtype=dtype, ranks=ranks)
+        return PpoLearner(
+            pretrained.model, config, updates=updates, dtype=dtype, lora=lora, ranks=ranks
+        )
+    return GrpoLearner(
+        pretrained.model, config, updates=updates, dtype=dtype, lora=lora, ranks=ranks
+    )
 
 
 def build_examples(

@@ -62,10 +62,17 @@ class HfModelConfig:
     dtype: str = Precision.FLOAT32.value
     """What learner and sampler compute in, ``float32`` or ``bfloat16``; optimizer, moments and sums
     of gradients are in float32 either way."""
+    lora_rank: int = 0
+    """Rank of the adapters that are trained in place of all weights (LoRA, extra ``lora``); 0 for
+    all weights."""
+    lora_alpha: int = 16
+    """Adapters count ``lora_alpha / lora_rank``."""
 
     def __post_init__(self) -> None:
         self.path = _model_path("model.path", self.path)
         require_choice("model.dtype", self.dtype, tuple(Precision))
+        require_range("model.lora_rank", self.lora_rank, low=0)
+        require_range("model.lora_alpha", self.lora_alpha, low=1)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from astuner_rl.assembly import (
     build_learner,
     build_sampler,
     compute_dtype,
+    lora_of,
 )
 from astuner_rl.backbones.loop import LoopState
 from astuner_rl.backbones.ray.config import RayBackboneConfig
@@ -101,6 +102,7 @@ def make_learner(
         pretrained,
         updates=config.train.steps,
         dtype=compute_dtype(config.model),
+        lora=lora_of(config.model),
         ranks=ranks,
     )
 

@@ -23,6 +23,7 @@ from astuner_rl.assembly import (
     build_environment,
     build_renderer,
     build_sampler,
+    lora_of,
     open_opponent,
     renderer_of,
     set_compute_dtype,
@@ -137,8 +138,9 @@ class RayDeployment:
         config = self._ingredients.config
         samplers = SamplerActors(
             self._sampler_actors,
-            weights=self.learner().weights(),
+            weights=self.learner().handover(whole=True),
             version=policy_version,
+            adapters=lora_of(config.model) is not None,
             answer_s=self._settings.answer_s,
         )
         self._watches += samplers.watches

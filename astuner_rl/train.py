@@ -35,6 +35,7 @@ from astuner_rl.assembly import (
     check_opponent,
     check_sampler,
     compute_dtype,
+    lora_of,
     open_opponent,
     open_policy,
 )
@@ -352,6 +353,11 @@ def _imitation(ingredients: Ingredients) -> tuple[Resumable, _MakeBackbone]:
     config = ingredients.config
     algo = config.algo
     assert isinstance(algo, SupervisedConfig)
+    if lora_of(config.model) is not None:
+        raise SettingError(
+            f"model.lora_rank must be 0 with algo=sft, got {config.model.lora_rank}; set "
+            "model.lora_rank=0"
+        )
     examples = build_examples(algo, ingredients.environment, ingredients.renderer)
     learner = SupervisedLearner(
         ingredients.pretrained.model,

@@ -22,6 +22,7 @@ from astuner_rl import train
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.assembly import build_learner
 from astuner_rl.learning.learner import Learner, UpdateReport
+from astuner_rl.learning.lora import AdapterWeights, Lora
 from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.types import AgentEpisode
 
@@ -58,6 +59,14 @@ class PermutingLearner:
         """Those of the learner."""
         return self._learner.weights()
 
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """That of the learner."""
+        return self._learner.handover(whole=whole)
+
+    def adapters(self) -> AdapterWeights | None:
+        """Those of the learner."""
+        return self._learner.adapters()
+
     def state_dict(self) -> dict[str, Any]:
         """That of the learner."""
         return self._learner.state_dict()
@@ -72,10 +81,13 @@ def build_permuting(
     pretrained: Pretrained,
     *,
     updates: int,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype | None = None,
+    lora: Lora | None = None,
 ) -> PermutingLearner:
     """The learner that a run of these settings has, with its rewards permuted."""
-    return PermutingLearner(build_learner(config, pretrained, updates=updates, dtype=dtype))
+    return PermutingLearner(
+        build_learner(config, pretrained, updates=updates, dtype=dtype, lora=lora)
+    )
 
 
 if __name__ == "__main__":

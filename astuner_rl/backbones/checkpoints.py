@@ -20,6 +20,7 @@ from astuner_rl.learning.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from astuner_rl.learning.lora import AdapterWeights, save_adapters
 from astuner_rl.rollout.batches import BatchAhead
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 
@@ -27,8 +28,16 @@ VERSIONED = ("astuner", "agentscope", "numpy", "tokenizers", "torch", "transform
 """Packages that the bits of a run depend on."""
 
 
+ADAPTER = "adapter"
+"""Folder of a checkpoint with what LoRA has trained."""
+
+
 class Resumable(Protocol):
     """What a checkpoint holds besides the model's folder: a learner."""
+
+    def adapters(self) -> AdapterWeights | None:
+        """Return what is trained in place of all weights; None if all are trained."""
+        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs."""
@@ -63,7 +72,7 @@ class RunCheckpoints:
         """
         save_checkpoint(
             self.folder,
-            save_model=self.save_model,
+            save_model=self._save_whole,
             state={
                 "learner": self.learner.state_dict(),
                 "drawn": state.drawn,
@@ -79,6 +88,14 @@ class RunCheckpoints:
             ),
         )
         keep_newest(self.folder, count=self.keep)
+
+    def _save_whole(self, folder: Path) -> None:
+        """Write the Hugging Face folder, and beside it the adapters that it was merged with."""
+        self.save_model(folder)
+        adapters = self.learner.adapters()
+        if adapters is not None:
+            (folder.parent / ADAPTER).mkdir()
+            save_adapters(adapters, folder.parent / ADAPTER)
 
     def restore(self) -> LoopState:
         """Load the last whole checkpoint into the learner and drop what came after it.

@@ -93,6 +93,9 @@ class TrainingLoop:
             RunAbortedError: Nothing of a step can be trained on.
             NonFiniteLossError: Loss or gradient is NaN or infinite.
         """
+        if self.learner.adapters() is not None:
+            # From now on the sampler gets adapters alone, and must know what they are added to.
+            await self.sampler.load_weights(self.learner.handover(whole=True), version=state.step)
         if state.step == 0:
             LOG.debug("phase evaluate 0")
             metrics, episodes = await self.evaluator.figures(step=0)
@@ -137,7 +140,9 @@ class TrainingLoop:
             thread, self.learner.update, data.agent_episodes
         )
         await self.sampler.load_weights(
-            self.learner.weights(), version=report.updates, in_flight=self.overlap.in_flight
+            self.learner.handover(whole=False),
+            version=report.updates,
+            in_flight=self.overlap.in_flight,
         )
         learned = time.perf_counter()
         metrics: dict[str, float | int | bool] = {

@@ -5,6 +5,7 @@
     checkpoints/
         step-000040/
             hf/           what ``save_model`` wrote: a Hugging Face folder, usable on its own
+            adapter/      what LoRA has trained, for ``peft``; only where adapters are trained
             learner.pt    the learner's state: optimizer, schedules, generators, …
             meta.json     step, seed, versions, hash of the configuration
             SHA256SUMS    a checksum of every other file; ``sha256sum --check`` reads it
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -33,6 +35,8 @@ import torch
 
 from astuner_rl.errors import CheckpointError
 from astuner_rl.tracing.atomic_file import sync_folder
+
+logger = logging.getLogger(__name__)
 
 _STEP_NAME: Final = re.compile(r"step-(\d{6,})")
 _PARTIAL: Final = ".partial-"
@@ -140,9 +144,14 @@ def checkpoint_folders(folder: Path) -> list[Path]:
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the whole checkpoint with the most steps, None where there is none.
 
-    Torn and half-written ones are passed over; every byte of the one returned was verified.
+    Damaged ones are passed over with a warning; every byte of the one returned was verified.
     """
-    return next((path for path in reversed(checkpoint_folders(folder)) if not _defect(path)), None)
+    for path in reversed(checkpoint_folders(folder)):
+        defect = _defect(path)
+        if not defect:
+            return path
+        logger.warning("%s is damaged and passed over: %s", path, defect)
+    return None
 
 
 def keep_newest(folder: Path, *, count: int) -> None:

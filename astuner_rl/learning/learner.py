@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from astuner_rl.learning.lora import AdapterWeights
 from astuner_rl.types import AgentEpisode
 
 
@@ -46,6 +47,20 @@ class Learner(Protocol):
 
         The tensors are those in use: they change with the next update.
         """
+        ...
+
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return with what a sampler comes to hold ``weights()``; they may be those in use.
+
+        Args:
+            whole: False leaves out what adapters are added to, and never changes: the sampler must
+                have got it before, from this learner. Without adapters it is ``weights()`` either
+                way.
+        """
+        ...
+
+    def adapters(self) -> AdapterWeights | None:
+        """Return the adapters that are trained in place of all weights; None if none are."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from astuner_gym.errors import SettingError
 from astuner_rl.algos.cispo import cispo_loss
 from astuner_rl.algos.config import Ratio, Surrogate, SurrogateConfig
 from astuner_rl.algos.divergence import KlEstimator, kl_k3, kl_penalty
@@ -21,9 +22,10 @@ from astuner_rl.algos.surrogate import clipped_surrogate_loss, is_clipped
 from astuner_rl.learning.batch import TokenBatch
 from astuner_rl.learning.forest_layout import forest_passes
 from astuner_rl.learning.layout import Layout, Row
+from astuner_rl.learning.lora import AdapterWeights, Lora, LoraWeights, with_adapters
 from astuner_rl.learning.module_weights import ModuleWeights
 from astuner_rl.learning.optimizer import GuardedAdamW, Schedule
-from astuner_rl.learning.ranks import Ranks
+from astuner_rl.learning.ranks import OneProcess, Ranks
 from astuner_rl.learning.recomputation import require_blocks
 from astuner_rl.learning.scoring import TokenScores, score, token_logprobs
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
@@ -115,9 +117,11 @@ class Policy:
         layout: How rows become forward passes.
         ranks: Who trains it together.
         dtype: What it computes in, while it learns in the type that it has; None for that.
+        lora: Adapters that are trained in place of all weights; the model holds what they come to.
 
     Raises:
-        SettingError: The model does not admit gradient checkpointing.
+        SettingError: The model does not admit gradient checkpointing, or there are adapters and
+            either several ranks or no peft.
     """
 
     def __init__(
@@ -129,15 +133,27 @@ class Policy:
         layout: Layout,
         ranks: Ranks,
         dtype: torch.dtype | None = None,
+        lora: Lora | None = None,
     ) -> None:
         model.train(False)
+        self._lora: LoraWeights | None = None
         if config.gradient_checkpointing:
             require_blocks(model)
         self._reference: _Network | None = None
         if config.kl_coefficient > 0:
             frozen = copy.deepcopy(model).requires_grad_(False)
             self._reference = _Network.kept(frozen, ranks, dtype)
-        self._trained = _Network.kept(model, ranks, dtype)
+        if lora is None:
+            self._trained = _Network.kept(model, ranks, dtype)
+        else:
+            if not isinstance(ranks, OneProcess):
+                raise SettingError(
+                    f"LoRA is trained in one process, got {type(ranks).__name__}; set "
+                    "model.lora_rank=0, or train without ranks"
+                )
+            adapted = _Network.kept(with_adapters(model, lora), ranks, dtype)
+            self._lora = LoraWeights(adapted.model, adapted.weights, merged=model, lora=lora)
+            self._trained = _Network(adapted.model, self._lora)
         self._ranks = ranks
         self._config = config
         self._layout = layout
@@ -328,6 +344,14 @@ class Policy:
     def weights(self) -> Mapping[str, Tensor]:
         """Return the weights by name, a tied output head included; this rank's parts."""
         return self._trained.weights.computed()
+
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return what a sampler gets; see :class:`astuner_rl.learning.learner.Learner`."""
+        return self.weights() if self._lora is None else self._lora.handover(whole=whole)
+
+    def adapters(self) -> AdapterWeights | None:
+        """Return the adapters apart from what they adapt; None without any."""
+        return None if self._lora is None else self._lora.adapters()
 
     def state_dict(self) -> dict[str, Any]:
         """Return weights, optimizer and reference; the tensors are those in use, not copies."""

@@ -19,6 +19,7 @@ from astuner_rl.learning.critic import Critic, CriticStep, critic_metrics
 from astuner_rl.learning.forest_layout import layout_of
 from astuner_rl.learning.layout import Layout
 from astuner_rl.learning.learner import UpdateReport
+from astuner_rl.learning.lora import AdapterWeights, Lora
 from astuner_rl.learning.optimizer import all_or_nothing, schedule_of
 from astuner_rl.learning.policy import Policy, PolicyStep, policy_metrics
 from astuner_rl.learning.ranks import OneProcess, Ranks
@@ -39,6 +40,7 @@ class PpoLearner:
         layout: How rows become forward passes; None takes what suits the model, see ``layout_of``.
         ranks: Who trains it together; None for this process alone.
         dtype: What the model computes in, while it learns in the type that it has; None for that.
+        lora: Adapters that are trained in place of all weights of the policy; None for all.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PpoLearner:
         layout: Layout | None = None,
         ranks: Ranks | None = None,
         dtype: torch.dtype | None = None,
+        lora: Lora | None = None,
     ) -> None:
         self._config = config
         self._ranks = ranks or OneProcess()
@@ -60,7 +63,13 @@ class PpoLearner:
             model, config, schedule=schedule, layout=layout, ranks=self._ranks, dtype=dtype
         )
         self._policy = Policy(
-            model, config, schedule=schedule, layout=layout, ranks=self._ranks, dtype=dtype
+            model,
+            config,
+            schedule=schedule,
+            layout=layout,
+            ranks=self._ranks,
+            dtype=dtype,
+            lora=lora,
         )
         self._updates = 0
 
@@ -109,6 +118,14 @@ class PpoLearner:
     def weights(self) -> Mapping[str, Tensor]:
         """Return the policy's weights; see :class:`astuner_rl.learning.learner.Learner`."""
         return self._ranks.gather(dict(self._policy.weights()))
+
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return what a sampler gets; see :class:`astuner_rl.learning.learner.Learner`."""
+        return self._ranks.gather(dict(self._policy.handover(whole=whole)))
+
+    def adapters(self) -> AdapterWeights | None:
+        """Return the policy's adapters apart from what they adapt; None without any."""
+        return self._policy.adapters()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs, the critic included."""

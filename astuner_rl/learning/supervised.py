@@ -182,6 +182,10 @@ class SupervisedLearner:
         """Return the weights by name, a tied output head included; not copies."""
         return self._weights.computed()
 
+    def adapters(self) -> None:
+        """Return None: all weights are trained."""
+        return
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs; the tensors are those in use, not copies."""
         return {"model": self._weights.state_dict(), "optimizer": self._optimizer.state_dict()}

@@ -49,6 +49,8 @@ class Sampler(CompletionSource, Protocol):
 
         Args:
             weights: Named as in the model's state dict; they may change once this has returned.
+                Or adapters, named as in ``astuner_rl.samplers.adapters``, together with what they
+                are added to, which never changes; and later adapters alone, added to the same.
             version: Of the new weights.
             in_flight: False lets requests that run end first, with the old weights. True has them
                 go on with the new ones, under which their context is computed anew, and notes in

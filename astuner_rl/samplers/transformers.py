@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from astuner_gym.errors import SettingError
+from astuner_rl.samplers.adapters import adapted, check_adapters, require_base, split
 from astuner_rl.samplers.batching import ContinuousBatcher, Request
 from astuner_rl.samplers.engine import Engine
 from astuner_rl.samplers.families import misfit
 from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
 from astuner_rl.samplers.validation import check_request, check_settings
-from astuner_rl.samplers.weights import copy_weights
+from astuner_rl.samplers.weights import copy_merged, copy_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -117,6 +118,8 @@ class TransformersSampler:
             and (ROWS * shape.intermediate_size) % _VECTOR == 0
         )
         self._model = own
+        self._base: Mapping[str, torch.Tensor] = {}
+        """What adapters are added to: the learner's own tensors, which never change."""
         threads = config.threads if model.device.type == "cpu" else 1
         slots = -(-config.max_sessions // threads)
         self._engines = [
@@ -210,7 +213,8 @@ class TransformersSampler:
         """Copy weights into the sampler's own model and drop everything cached.
 
         Args:
-            weights: Named as in the model's state dict; of tensors that are tied, one will do.
+            weights: Named as in the model's state dict; of tensors that are tied, one will do. Or
+                adapters; what they are added to is kept, not copied.
             version: Of the new weights.
             in_flight: Whether requests that run go on with them; otherwise they end first. See
                 :class:`astuner_rl.samplers.protocol.Sampler`.
@@ -257,10 +261,22 @@ class TransformersSampler:
                 changes.append(engine.call(partial(stand_still, standing=stands)))
             for stands in standing:
                 await asyncio.wrap_future(stands)
-            copy_weights(self._model, weights)
+            self._copy(weights)
             loaded.set_result(True)
         finally:
             if not loaded.done():
                 loaded.set_result(False)
         for change in changes:
             await asyncio.wrap_future(change)
+
+    def _copy(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Copy weights, or what adapters come to, into the model."""
+        whole, adapters = split(weights)
+        if adapters:
+            own = self._model.state_dict()
+            check_adapters(adapters, {name: weight.shape for name, weight in own.items()})
+        if whole or not adapters:
+            copy_weights(self._model, whole)
+            self._base = {name: whole[name] for name in adapted(adapters)}
+        require_base(known=set(adapted(adapters)) <= self._base.keys())
+        copy_merged(self._model, self._base, adapters)

@@ -14,6 +14,7 @@ import torch
 
 from astuner_rl.errors import BrokenSamplerError, SamplerError
 from astuner_rl.rules import require_choice, require_positive, require_range
+from astuner_rl.samplers.adapters import check_adapters, require_base, split
 from astuner_rl.samplers.draws import draw_seed, uniform
 from astuner_rl.samplers.validation import check_request, check_settings
 from astuner_rl.samplers.vllm_engine import EngineRequest, EngineSettings, TokenEngine, VllmEngine
@@ -133,6 +134,8 @@ class VllmSampler:
         self._policy_version = policy_version
         self._vocab_size: int = model.config.get_text_config().vocab_size
         self._shapes = {name: weight.shape for name, weight in model.state_dict().items()}
+        self._has_base = False
+        """Whether the engine has what adapters are added to."""
         self._names = map(str, itertools.count())
         self._running: dict[str, _Running] = {}
         self._idle = asyncio.Event()
@@ -236,7 +239,8 @@ class VllmSampler:
         """Replace the engine's weights and drop everything cached.
 
         Args:
-            weights: All of the model's state dict; a tied output head is named, too.
+            weights: All of the model's state dict; a tied output head is named, too. Or adapters,
+                the first time together with all that.
             version: Of the new weights.
             in_flight: Whether completions that run go on with them; otherwise they end first. See
                 :class:`astuner_rl.samplers.protocol.Sampler`.
@@ -245,10 +249,16 @@ class VllmSampler:
             SamplerError: Names or shapes are not the model's: the old weights stay.
             BrokenSamplerError: The engine failed or was closed.
         """
-        self._check_weights(weights)
+        whole, adapters = split(weights)
+        if whole or not adapters:
+            self._check_weights(whole)
+        check_adapters(adapters, self._shapes)
+        require_base(known=bool(whole) or self._has_base or not adapters)
         self._require_whole()
+        # Merged in the learner's type, so that they come to what it has, and rounded then.
+        dtype = None if adapters else _DTYPES[self._config.dtype]
         with memory_file() as path:
-            await asyncio.to_thread(write_weights, path, weights, dtype=_DTYPES[self._config.dtype])
+            await asyncio.to_thread(write_weights, path, weights, dtype=dtype)
             async with self._handing_over:
                 if in_flight:
                     await self._interrupt()
@@ -256,6 +266,7 @@ class VllmSampler:
                     await self._idle.wait()
                 self._require_whole()
                 await self._replace_weights(path)
+                self._has_base = bool(adapters)
                 self._policy_version = version
 
     async def close(self) -> None:

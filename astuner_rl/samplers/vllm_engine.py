@@ -5,17 +5,18 @@ Nothing of vLLM is imported before an engine is started. All that knows its inte
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -33,10 +34,14 @@ _OWNER = "ASTUNER_VLLM_OWNER"
 _GIB = 2**30
 _SHUTDOWN_S = 30.0
 """Seconds in which the engine's processes end by themselves before they are killed."""
+_LOOK_EVERY_S = 0.5
+"""Seconds between two looks at whether the engine still lives, while it shall answer."""
 _LONGEST_CAUSE = 400
 _MERE_CONSEQUENCES = ("EngineDeadError", "EngineGenerateError", "CancelledError")
 _REFUSED_SETTING = re.compile(r"Value error, (.*?) \[type=value_error")
 """How pydantic words that a setting is refused."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +180,8 @@ class VllmEngine:
             detokenize=False,
             output_kind=self._at_the_end,
         )
-        collector = await self._engine.add_request(
-            name, self._tokens_input(request.prompt_ids), params
+        collector = await self._unless_dead(
+            self._engine.add_request(name, self._tokens_input(request.prompt_ids), params)
         )
         return _sampled(collector)
 
@@ -190,8 +195,10 @@ class VllmEngine:
         Raises:
             RuntimeError: Keys and values of the old weights are still there.
         """
-        await self._engine.collective_rpc("load_weights_from_memory", args=(path,))
-        if not await self._engine.reset_prefix_cache():
+        await self._unless_dead(
+            self._engine.collective_rpc("load_weights_from_memory", args=(path,))
+        )
+        if not await self._unless_dead(self._engine.reset_prefix_cache()):
             raise RuntimeError("vLLM could not drop the keys and values of the old weights")
 
     @property
@@ -209,6 +216,18 @@ class VllmEngine:
         self._engine.shutdown(_SHUTDOWN_S)
         logging.getLogger("vllm").removeHandler(self._log)
         self._output.close()
+
+    async def _unless_dead(self, call: Coroutine[Any, Any, T]) -> T:
+        """Return what the engine answers; vLLM itself waits forever for an engine that died."""
+        answer = asyncio.ensure_future(call)
+        try:
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=_LOOK_EVERY_S)
+                if self._engine.errored and not answer.done():
+                    raise self._engine.dead_error
+            return answer.result()
+        finally:
+            answer.cancel()
 
 
 async def _sampled(collector: Any) -> Sampled:

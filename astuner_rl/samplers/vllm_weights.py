@@ -24,8 +24,16 @@ def memory_file() -> Iterator[str]:
         os.close(descriptor)
 
 
-def write_weights(path: str, weights: Mapping[str, torch.Tensor], *, dtype: torch.dtype) -> None:
-    """Write weights in ``dtype``, in the format of ``torch.save``; tied ones are written once."""
+def write_weights(
+    path: str, weights: Mapping[str, torch.Tensor], *, dtype: torch.dtype | None
+) -> None:
+    """Write weights in the format of ``torch.save``; tied ones are written once.
+
+    Args:
+        path: Of the file.
+        weights: By name.
+        dtype: Type that they are rounded to; None for their own.
+    """
     written: dict[tuple[int, torch.Size], torch.Tensor] = {}
     named = {}
     for name, weight in weights.items():

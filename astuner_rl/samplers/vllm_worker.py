@@ -5,23 +5,39 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
 
+from astuner_rl.samplers.adapters import merged, split
+
 
 class _Worker(Protocol):
+    weights_below_adapters: Mapping[str, torch.Tensor] | None
+
     def reload_weights(self, *, weights_iterator: Iterable[tuple[str, torch.Tensor]]) -> None: ...
 
 
 class LoadsWeightsFromMemory:
     """A base class that a worker gets, beside its own."""
 
+    weights_below_adapters: Mapping[str, torch.Tensor] | None = None
+    """What adapters are added to, whole; it stays in the file in memory, which all workers map."""
+
     def load_weights_from_memory(self: _Worker, path: str) -> None:
-        """Take over all weights of the model, as ``write_weights`` has written them to ``path``."""
-        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        self.reload_weights(weights_iterator=weights.items())
+        """Take over what ``write_weights`` has written to ``path``: weights, adapters, or both.
+
+        The model is reloaded whole either way: of the layers that vLLM has fused, it takes a part
+        without a word.
+        """
+        loaded = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        weights, adapters = split(loaded)
+        if adapters and not weights:
+            assert self.weights_below_adapters is not None  # the sampler sees to that
+            weights = self.weights_below_adapters
+        self.weights_below_adapters = weights if adapters else None
+        self.reload_weights(weights_iterator=merged(weights, adapters))
 
 
 def _end_with(owner: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from astuner_rl.errors import SamplerError
+from astuner_rl.samplers.adapters import merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,3 +44,15 @@ def copy_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) ->
             )
     for name, tensor in weights.items():
         own[name].copy_(tensor)
+
+
+@torch.no_grad()
+def copy_merged(
+    model: torch.nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    adapters: Mapping[str, torch.Tensor],
+) -> None:
+    """Copy weights, each merged with its adapter, into the model in place; see ``merged``."""
+    own = model.state_dict()
+    for name, weight in merged(weights, adapters):
+        own[name].copy_(weight)

@@ -95,6 +95,17 @@ def test_actors_that_die_are_replaced_and_the_run_is_the_same(
     assert killed == [2]
 
 
+def test_samplers_that_are_replaced_know_what_adapters_are_added_to(
+    toy: Any, nodes: Any, tmp_path: Path
+) -> None:
+    settings = [*SHORT, "algo=grpo", "model.lora_rank=2"]
+    whole = toy.expected(*settings)
+    killed = []
+    with at_phase("phase rollout 1", lambda: killed.append(nodes.kill("SamplerActor"))):
+        assert toy.finish(tmp_path / "ray", *settings, *nodes.settings()) == whole
+    assert killed == [2]
+
+
 def test_a_learner_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(
     toy: Any, nodes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

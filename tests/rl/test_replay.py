@@ -55,6 +55,12 @@ def test_a_runs_weights_follow_from_its_log(
     ]
 
 
+def test_the_adapters_of_a_run_follow_from_its_log(toy: Runs, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert toy.start(run, "model.lora_rank=2") == 0
+    assert replay.main([f"run={run}"]) == 0
+
+
 def test_an_asynchronous_run_in_two_parts_plays_every_episode_once_and_replays(
     toy: Runs, tmp_path: Path
 ) -> None:

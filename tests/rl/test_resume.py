@@ -114,6 +114,17 @@ def test_the_reference_of_a_divergence_penalty_survives(toy: Runs, tmp_path: Pat
     assert toy.outcome(tmp_path / "parts") == whole
 
 
+def test_adapters_and_what_they_are_added_to_survive(toy: Runs, tmp_path: Path) -> None:
+    settings = ["model.lora_rank=2", "eval.every=1"]
+    whole = toy.expected(*settings)
+    toy.finish(tmp_path / "parts", *settings, "train.steps=2")
+    assert toy.resume(tmp_path / "parts", "train.steps=4") == 0
+    assert toy.outcome(tmp_path / "parts") == whole
+    # As with all weights, the sampler had what the learner has: it sampled what is trained.
+    gaps = [line["policy/logprob_gap_max"] for line in toy.metrics(tmp_path / "parts")[1:]]
+    assert all(gap is not None and gap < 1e-4 for gap in gaps)
+
+
 @pytest.mark.parametrize("algorithm", ["grpo", "sft"])
 def test_what_came_after_the_last_checkpoint_is_done_again(
     toy: Runs, tmp_path: Path, algorithm: str

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,10 +94,13 @@ class Opened:
         return await self.sampler.generate(prompt, params=SamplingParams(**params), key=key)
 
     async def load(self, model: PreTrainedModel, *, in_flight: bool = False) -> None:
+        await self.load_tensors(model.state_dict(), in_flight=in_flight)
+
+    async def load_tensors(
+        self, weights: Mapping[str, torch.Tensor], *, in_flight: bool = False
+    ) -> None:
         self.version += 1
-        await self.sampler.load_weights(
-            model.state_dict(), version=self.version, in_flight=in_flight
-        )
+        await self.sampler.load_weights(weights, version=self.version, in_flight=in_flight)
 
 
 def config(**settings: Any) -> VllmSamplerConfig:
@@ -345,38 +348,95 @@ def test_weights_that_do_not_fit_leave_the_old_ones_at_work(with_untied: Opened)
     assert with_untied.complete(prompt, max_tokens=20) == before
 
 
+@pytest.mark.parametrize("build", [tied, untied])
+def test_adapters_alone_are_added_to_what_came_with_the_first(
+    build: Callable[[int], PreTrainedModel], request: pytest.FixtureRequest
+) -> None:
+    opened_: Opened = request.getfixturevalue(f"with_{build.__name__}")
+    frozen = build(8).state_dict()
+    layers = [name.removesuffix(".weight") for name in frozen if "proj.weight" in name]
+
+    def adapters(seed: int) -> dict[str, torch.Tensor]:
+        random_ = torch.Generator().manual_seed(seed)
+        drawn = {}
+        for layer in layers:
+            rows, columns = frozen[f"{layer}.weight"].shape
+            drawn[f"{layer}.lora_A.weight"] = torch.randn(2, columns, generator=random_) * 0.2
+            drawn[f"{layer}.lora_B.weight"] = torch.randn(rows, 2, generator=random_) * 0.2
+        return drawn
+
+    def merged(seed: int) -> PreTrainedModel:
+        model, drawn = build(8), adapters(seed)
+        with torch.no_grad():
+            for layer in layers:
+                low_rank = drawn[f"{layer}.lora_B.weight"] @ drawn[f"{layer}.lora_A.weight"]
+                model.get_parameter(f"{layer}.weight").add_(low_rank)
+        return model
+
+    opened_.run(opened_.load_tensors({**frozen, **adapters(1)}))
+    for seed in (1, 2, 3):
+        if seed > 1:
+            opened_.run(opened_.load_tensors(adapters(seed)))
+        prompt = random_prompt(300, seed=8)
+        completion = opened_.complete(prompt, max_tokens=60)
+        assert max(gaps(merged(seed), prompt, completion)) < TOLERANCE
+        assert max(gaps(build(8), prompt, completion)) > 0.1
+        # Bit for bit what a whole update gives, so the engine holds the same weights.
+        opened_.run(opened_.load(merged(seed)))
+        assert replace(opened_.complete(prompt, max_tokens=60), policy_version=0) == replace(
+            completion, policy_version=0
+        )
+        opened_.run(opened_.load_tensors({**frozen, **adapters(seed)}))
+
+
 # --- ends ----------------------------------------------------------------------------------------
 
 
-def test_a_killed_engine_fails_what_waits_and_leaves_no_process(with_untied: Opened) -> None:
+def core_of(opened_: Opened) -> int:
+    """The process of this sampler's engine."""
+    manager = opened_.sampler._engine._engine.engine_core.resources.engine_manager
+    (process,) = manager.processes
+    return process.pid
+
+
+def test_an_engine_killed_while_it_samples_fails_what_waits_and_leaves_no_process(
+    with_untied: Opened,
+) -> None:
     async def complete() -> list[Completion | BaseException]:
         running = [
             asyncio.ensure_future(with_untied.generate(random_prompt(20), n, max_tokens=370))
-            for n in range(4)
+            for n in range(40)  # more than run at the same time: some wait whenever it is killed
         ]
-        await asyncio.sleep(0.2)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         os.kill(core, signal.SIGKILL)
         return await asyncio.gather(*running, return_exceptions=True)
 
-    before = engine_processes(os.getpid())
-    core = next(
-        pid
-        for pid in before
-        if "EngineCore" in Path(f"/proc/{pid}/cmdline").read_text()
-        and not other_engine(with_untied, pid)
-    )
+    core = core_of(with_untied)
     ending = engine_processes(core) | {core}
-    assert all(isinstance(each, SamplerError) for each in with_untied.run(complete()))
+    ended = with_untied.run(complete())
+    assert {type(each) for each in ended} == {Completion, SamplerError}
     with pytest.raises(SamplerError, match="vLLM failed"):
         with_untied.complete([1])
     with_untied.run(with_untied.sampler.close())
     assert gone_within(ending - {core}, 20)
 
 
-def other_engine(opened_: Opened, pid: int) -> bool:
-    """Return whether ``pid`` is the core of an engine that is not this sampler's."""
-    manager = opened_.sampler._engine._engine.engine_core.resources.engine_manager
-    return pid not in {process.pid for process in manager.processes}
+@pytest.mark.parametrize("asked", ["a first completion", "new weights"])
+def test_an_engine_killed_before_it_answers_fails_what_asked(asked: str) -> None:
+    async def ask() -> None:
+        os.kill(core, signal.SIGSTOP)
+        if asked == "a first completion":
+            waiting = asyncio.ensure_future(opened_.generate([1], max_tokens=10))
+        else:
+            waiting = asyncio.ensure_future(opened_.load(tied(1)))
+        await asyncio.sleep(0.5)
+        os.kill(core, signal.SIGKILL)
+        await waiting
+
+    for opened_ in opened(tied(0)):
+        core = core_of(opened_)
+        with pytest.raises(SamplerError, match=r"vLLM failed|could not take new weights"):
+            opened_.run(ask())
 
 
 def test_an_engine_that_cannot_start_says_why_and_leaves_no_process(

@@ -25,6 +25,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
 from astuner_rl.backbones.ray.weights import PackedTensor, StoredWeights, pack
 from astuner_rl.learning.learner import Learner, UpdateReport
+from astuner_rl.learning.lora import AdapterWeights
 from astuner_rl.learning.process_ranks import ProcessRanks
 from astuner_rl.learning.ranks import OneProcess, Ranks
 from astuner_rl.types import AgentEpisode
@@ -90,6 +91,14 @@ class LearnerActor:
         """Return the policy's weights; {} if this is not the first rank."""
         return pack(self._learner.weights())
 
+    def handover(self, whole: bool) -> dict[str, PackedTensor]:
+        """Return what samplers get; {} if this is not the first rank."""
+        return pack(self._learner.handover(whole=whole))
+
+    def adapters(self) -> AdapterWeights | None:
+        """Return the adapters that are trained in place of all weights."""
+        return self._learner.adapters()
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs; {} if this is not the first rank."""
         return self._learner.state_dict()
@@ -139,6 +148,24 @@ class LearnerActors:
         """
         weights, *_ = [rank.weights.remote() for rank in self._ranks]
         return StoredWeights(weights)
+
+    def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
+        """Return what a sampler gets, as ``weights`` does; see
+        :class:`astuner_rl.learning.learner.Learner`.
+        """
+        weights, *_ = [rank.handover.remote(whole) for rank in self._ranks]
+        return StoredWeights(weights)
+
+    def adapters(self) -> AdapterWeights | None:
+        """Return the adapters that are trained in place of all weights; None if none are.
+
+        Raises:
+            LostProcessError: A rank has died.
+        """
+        adapters: AdapterWeights | None = self._first(
+            [rank.adapters.remote() for rank in self._ranks]
+        )
+        return adapters
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that an exact resume needs.

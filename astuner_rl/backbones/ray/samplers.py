@@ -84,12 +84,27 @@ class SamplerActor:
         """Forget whatever is cached for an episode that has ended."""
         (await self._sampler.get()).release(episode)
 
-    async def load_weights(self, packed: PackedWeights, version: int, in_flight: bool) -> None:
-        """Take over weights, unless there are newer ones: calls may overtake each other."""
+    async def load_weights(
+        self,
+        packed: PackedWeights,
+        version: int,
+        in_flight: bool,
+        base: Sequence[ObjectRef[PackedWeights]],
+    ) -> None:
+        """Take over weights, unless there are newer ones: calls may overtake each other.
+
+        Args:
+            packed: Weights, or adapters.
+            version: Of them.
+            in_flight: Whether requests that run go on with them.
+            base: What adapters are added to, for an actor that has no weights yet; else empty.
+        """
         sampler = await self._sampler.get()
         async with self._loading:
             if self._version is not None and self._version >= version:
                 return
+            if self._version is None and base:
+                await sampler.load_weights(unpack(await base[0]), version=version)
             await sampler.load_weights(unpack(packed), version=version, in_flight=in_flight)
             self._version = version
             self._loaded.set()
@@ -134,8 +149,9 @@ class SamplerActors(SamplerClient):
 
     Args:
         actors: Of one class and one model.
-        weights: To begin with.
+        weights: To begin with: all of them, and adapters if there are any.
         version: Of these weights.
+        adapters: Whether adapters alone come later.
         answer_s: Seconds after which an actor that does not answer is lost.
 
     Raises:
@@ -149,17 +165,22 @@ class SamplerActors(SamplerClient):
         *,
         weights: Mapping[str, Tensor],
         version: int,
+        adapters: bool = False,
         answer_s: float,
     ) -> None:
         super().__init__(actors)
         self._answer_s = answer_s
         self._policy_version = version
         self._newest = (stored(weights), version)
+        self._base: list[ObjectRef[PackedWeights]] = []
         asked: list[ObjectRef[SamplerTraits]] = [actor.traits.remote() for actor in actors]
         traits: list[SamplerTraits] = answers(asked, of=SAMPLER, within_s=answer_s)
         machines = {each.machine for each in traits} | {socket.gethostname()}
         self._exact = all(each.exact for each in traits) and len(machines) == 1
         answers(self._load(*self._newest), of=SAMPLER, within_s=answer_s)
+        if adapters:
+            # Kept for actors that are started anew.
+            self._base = [self._newest[0]]
 
     @property
     def policy_version(self) -> int:
@@ -212,9 +233,13 @@ class SamplerActors(SamplerClient):
     async def _look_after(self, actor: ActorHandle[SamplerActor]) -> None:
         if await answer(actor.version.remote(), of=SAMPLER) is None:
             weights, version = self._newest
-            await answer(actor.load_weights.remote(weights, version, False), of=SAMPLER)
+            loading = actor.load_weights.remote(weights, version, False, self._base)
+            await answer(loading, of=SAMPLER)
 
     def _load(
         self, weights: ObjectRef[PackedWeights], version: int, *, in_flight: bool = False
     ) -> list[ObjectRef[Any]]:
-        return [actor.load_weights.remote(weights, version, in_flight) for actor in self._actors]
+        return [
+            actor.load_weights.remote(weights, version, in_flight, self._base)
+            for actor in self._actors
+        ]

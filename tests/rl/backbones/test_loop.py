@@ -113,6 +113,12 @@ class CountingLearner:
     def weights(self) -> Mapping[str, torch.Tensor]:
         return {"updates": torch.tensor(self._updates)}
 
+    def handover(self, *, whole: bool) -> Mapping[str, torch.Tensor]:
+        return self.weights()
+
+    def adapters(self) -> None:
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self._updates}
 

@@ -100,14 +100,16 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("damage", [cut_in_half, flip_a_bit, Path.unlink])
-def test_a_damaged_checkpoint_is_passed_over(
-    tmp_path: Path, file: str, damage: Callable[[Path], None]
+def test_a_damaged_checkpoint_is_named_and_passed_over(
+    tmp_path: Path, file: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = save(tmp_path, 1)
     torn = save(tmp_path, 2)
     damage(torn / file)
 
     assert latest_checkpoint(tmp_path) == whole
+    (record,) = caplog.records
+    assert f"{torn} is damaged and passed over" in record.getMessage()
     with pytest.raises(CheckpointError, match="must be whole"):
         load_checkpoint(torn)
 

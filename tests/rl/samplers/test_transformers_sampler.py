@@ -492,6 +492,35 @@ def test_weights_that_do_not_fit_leave_the_old_ones_at_work(in_flight: bool) -> 
 # --- refusals and failures -----------------------------------------------------------------------
 
 
+def test_adapters_are_added_to_what_came_with_the_first_and_nothing_else() -> None:
+    layer = "model.layers.0.self_attn.q_proj"
+    weights = qwen2(1).state_dict()
+    rows, columns = weights[f"{layer}.weight"].shape
+
+    def adapters(size: float) -> dict[str, torch.Tensor]:
+        return {
+            f"{layer}.lora_A.weight": torch.full((1, columns), size),
+            f"{layer}.lora_B.weight": torch.ones(rows, 1),
+        }
+
+    async def load() -> None:
+        async with opened() as sampler:
+            own = sampler._model.state_dict()
+            before = {name: weight.clone() for name, weight in own.items()}
+            for alone in (adapters(1.0), {name: w[:1] for name, w in adapters(1.0).items()}):
+                with pytest.raises(SamplerError, match="adapters must"):
+                    await sampler.load_weights(alone, version=1)
+            assert all(torch.equal(own[name], weight) for name, weight in before.items())
+            await sampler.load_weights(weights | adapters(1.0), version=1)
+            for size in (2.0, 3.0):
+                await sampler.load_weights(adapters(size), version=2)
+                for name, weight in weights.items():
+                    changed = weight + size if name == f"{layer}.weight" else weight
+                    assert torch.equal(own[name], changed), name
+
+    run(load())
+
+
 @pytest.mark.parametrize("length", [12, 13])
 def test_a_prompt_without_room_for_a_reply_is_refused(length: int) -> None:
     async def complete() -> None:

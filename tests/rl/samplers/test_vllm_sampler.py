@@ -491,6 +491,67 @@ def test_weights_that_do_not_fit_leave_the_old_ones_at_work(
     assert (completion.token_ids, completion.versions) == ((2,), (0,))
 
 
+def adapters_of(*, a: tuple[int, int] = (2, 8), b: tuple[int, int] = (8, 2)) -> dict[str, Any]:
+    layer = "model.layers.0.self_attn.q_proj"
+    return {
+        f"{layer}.lora_A.weight": torch.ones(a, dtype=torch.float64),
+        f"{layer}.lora_B.weight": torch.ones(b, dtype=torch.float64),
+    }
+
+
+@dataclass
+class ListeningEngine(ScriptedEngine):
+    """Remembers the names and types of what it was sent."""
+
+    sent: list[dict[str, torch.dtype]] = field(default_factory=list)
+
+    async def load_weights(self, path: str) -> None:
+        weights = torch.load(path, weights_only=True)
+        self.sent.append({name: weight.dtype for name, weight in weights.items()})
+
+
+def test_adapters_travel_alone_once_what_they_are_added_to_is_there() -> None:
+    async def load() -> list[dict[str, torch.dtype]]:
+        engine = ListeningEngine()
+        sampler = sampler_of(engine)
+        with pytest.raises(SamplerError, match="got adapters alone"):
+            await sampler.load_weights(adapters_of(), version=1)
+        await sampler.load_weights(weights_of(1) | adapters_of(), version=1)
+        await sampler.load_weights(adapters_of(), version=2)
+        await sampler.load_weights(weights_of(3), version=3)
+        with pytest.raises(SamplerError, match="got adapters alone"):
+            await sampler.load_weights(adapters_of(), version=4)
+        assert sampler.policy_version == 3
+        return engine.sent
+
+    both, alone, whole = run(load())
+    # In the learner's type: what they come to is rounded to the sampler's, as the learner's is.
+    assert both.keys() == weights_of(1).keys() | adapters_of().keys()
+    assert alone == dict.fromkeys(adapters_of(), torch.float64)
+    assert whole.keys() == weights_of(1).keys()
+
+
+@pytest.mark.parametrize(
+    "adapters",
+    [
+        adapters_of(a=(2, 9)),
+        adapters_of(b=(9, 2)),
+        adapters_of(b=(8, 3)),
+        dict([adapters_of().popitem()]),
+        {name.replace("q_proj", "own"): weight for name, weight in adapters_of().items()},
+    ],
+    ids=["A", "B", "ranks", "no partner", "no weight"],
+)
+def test_adapters_that_do_not_fit_are_refused(adapters: dict[str, torch.Tensor]) -> None:
+    async def load() -> None:
+        engine = ListeningEngine()
+        with pytest.raises(SamplerError, match=r"adapters must be A \[rank, in\]"):
+            await sampler_of(engine).load_weights(weights_of(1) | adapters, version=1)
+        assert not engine.sent
+
+    run(load())
+
+
 def test_closing_fails_what_runs_and_what_comes_later() -> None:
     async def complete() -> None:
         engine = ScriptedEngine()
