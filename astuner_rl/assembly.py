@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from astuner_gym.chat.parsers import guess_reply_parser, reply_parser
 from astuner_gym.environment import Environment, environment_config
@@ -100,6 +101,12 @@ def compute_dtype(config: TinyConfig | HfModelConfig) -> torch.dtype | None:
     return None
 
 
+def set_compute_dtype(config: TinyConfig | HfModelConfig, pretrained: Pretrained) -> None:
+    """Round the weights of a model that samples to what it is to compute in, in place."""
+    if (dtype := compute_dtype(config)) is not None:
+        compute_in(pretrained.model, dtype)
+
+
 def lora_of(config: TinyConfig | HfModelConfig) -> Lora | None:
     """Return the adapters to train; None for all weights."""
     if isinstance(config, HfModelConfig) and config.lora_rank > 0:
@@ -109,11 +116,17 @@ def lora_of(config: TinyConfig | HfModelConfig) -> Lora | None:
 
 def build_renderer(pretrained: Pretrained) -> ChatRenderer:
     """Return the renderer that fits the model's chat template and stop tokens."""
-    tokenizer = pretrained.tokenizer
+    return renderer_of(pretrained.tokenizer, stop_token_ids=pretrained.stop_token_ids)
+
+
+def renderer_of(
+    tokenizer: PreTrainedTokenizerFast, *, stop_token_ids: Sequence[int]
+) -> ChatRenderer:
+    """Return the renderer that fits a tokenizer's chat template and a model's stop tokens."""
     return ChatRenderer(
         tokenizer,
         reply_parser(guess_reply_parser(tokenizer.get_chat_template(tools=[{}]))),
-        stop_token_ids=pretrained.stop_token_ids,
+        stop_token_ids=stop_token_ids,
     )
 
 
@@ -258,8 +271,7 @@ def _open_policy(config: ExperimentConfig, environment: Environment) -> OpenPoli
     else:
         check_sampler(config)
         pretrained = build_pretrained(config.model, environment)
-        if (dtype := compute_dtype(config.model)) is not None:
-            compute_in(pretrained.model, dtype)
+        set_compute_dtype(config.model, pretrained)
         renderer = build_renderer(pretrained)
         sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=0)
     return OpenPolicy(

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from astuner_gym.environment import ENTRY_POINT_GROUP
 from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
+from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.config import (
     DebugBackboneConfig,
     EnvJudgeConfig,
@@ -66,7 +67,11 @@ SCHEMAS: Final[Mapping[str, Mapping[str, type]]] = {
         "openai": OpenAISamplerConfig,
         "scripted": ScriptedSamplerConfig,
     },
-    "backbone": {"local": LocalBackboneConfig, "debug": DebugBackboneConfig},
+    "backbone": {
+        "local": LocalBackboneConfig,
+        "ray": RayBackboneConfig,
+        "debug": DebugBackboneConfig,
+    },
     "judge": {"env": EnvJudgeConfig, "function": FunctionJudgeConfig},
     "opponent": {
         "none": NoOpponentConfig,

@@ -13,6 +13,10 @@ class SamplerError(AstunerError):
     """A sampler could not answer."""
 
 
+class BrokenSamplerError(SamplerError):
+    """A sampler cannot answer anybody any more; a new one can."""
+
+
 class ContextOverflowError(SamplerError):
     """A prompt leaves no room for a reply; the message gives both lengths and the setting."""
 
@@ -35,6 +39,10 @@ class CheckpointError(AstunerError):
 
 class ReplayError(AstunerError):
     """A run's weights do not follow from what it recorded."""
+
+
+class LostProcessError(AstunerError):
+    """A process that the run needs has died and cannot be started anew."""
 
 
 class RunAbortedError(AstunerError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -19,18 +20,15 @@ from torch import Tensor
 
 from astuner_gym.errors import SettingError, UnusableInputError
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
-from astuner_rl.assembly import (
-    build_environment,
-    build_learner,
-    build_pretrained,
-    compute_dtype,
-    lora_of,
-)
+from astuner_rl.assembly import build_environment, build_pretrained
 from astuner_rl.command import run_command
 from astuner_rl.config import ExperimentConfig
+from astuner_rl.deployment import learner_ranks, make_learner
 from astuner_rl.errors import ReplayError
 from astuner_rl.evaluate import with_run
 from astuner_rl.learning.checkpoint import checkpoint_folders, load_checkpoint
+from astuner_rl.learning.learner import Learner
+from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.tracing.episode_log import read_episodes
 from astuner_rl.tracing.run_folder import open_run_folder
 from astuner_rl.tracking.training_data import training_data
@@ -65,28 +63,34 @@ def replay(config: ExperimentConfig) -> None:
         )
     torch.set_num_threads(config.backbone.threads)
     pretrained = build_pretrained(config.model, build_environment(config))
-    learner = build_learner(
-        config.algo,
-        pretrained,
-        updates=config.train.steps,
-        dtype=compute_dtype(config.model),
-        lora=lora_of(config.model),
-    )
-    for step in range(max(checkpoints) + 1):
-        if step > 0:
-            path = folder.episode_file(phase="train", step=step)
-            groups = _groups([logged.episode for logged in read_episodes(path)])
-            learner.update(training_data(groups, trainable=config.env.trainable).agent_episodes)
-        if step in checkpoints:
-            recorded = load_checkpoint(checkpoints[step]).state["learner"]
-            difference = _difference(learner.state_dict(), recorded)
-            if difference:
-                raise ReplayError(
-                    f"{checkpoints[step]}: the weights must follow from the recorded episodes, but "
-                    f"{difference}; was the run made on another machine, with other versions, or "
-                    "its log altered?"
-                )
-            print(f"step {step}: weights and optimizer are the checkpoint's, bit for bit")
+    with _open_learner(config, pretrained) as learner:
+        for step in range(max(checkpoints) + 1):
+            if step > 0:
+                path = folder.episode_file(phase="train", step=step)
+                groups = _groups([logged.episode for logged in read_episodes(path)])
+                learner.update(training_data(groups, trainable=config.env.trainable).agent_episodes)
+            if step in checkpoints:
+                recorded = load_checkpoint(checkpoints[step]).state["learner"]
+                difference = _difference(learner.state_dict(), recorded)
+                if difference:
+                    raise ReplayError(
+                        f"{checkpoints[step]}: the weights must follow from the recorded episodes, "
+                        f"but {difference}; was the run made on another machine, with other "
+                        "versions or numbers of ranks, or its log altered?"
+                    )
+                print(f"step {step}: weights and optimizer are the checkpoint's, bit for bit")
+
+
+def _open_learner(
+    config: ExperimentConfig, pretrained: Pretrained
+) -> AbstractContextManager[Learner]:
+    """Return a learner that sums as the run's did: in this process, or on as many ranks."""
+    if learner_ranks(config) == 1:
+        return nullcontext(make_learner(config, pretrained))
+    # Only now: Ray may be missing where nobody wants it.
+    from astuner_rl.ray_deployment import ray_learner
+
+    return ray_learner(config, pretrained)
 
 
 def _groups(episodes: Sequence[Episode]) -> list[Group]:

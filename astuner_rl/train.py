@@ -11,29 +11,27 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from rich.console import Console
 
 from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
-from astuner_rl.algos.config import Decay, GrpoConfig, PpoConfig
+from astuner_rl.algos.config import Decay, GrpoConfig
 from astuner_rl.assembly import (
     OpenOpponent,
     TokenSamplerConfig,
-    against,
     build_environment,
     build_examples,
-    build_learner,
     build_pretrained,
     build_renderer,
-    build_sampler,
     check_opponent,
     check_sampler,
     compute_dtype,
@@ -45,16 +43,28 @@ from astuner_rl.backbones.checkpoints import Resumable, RunCheckpoints
 from astuner_rl.backbones.debug import DebugBackbone
 from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.backbones.loop import LoopState, TrainingLoop
+from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
-from astuner_rl.config import DebugBackboneConfig, ExperimentConfig, LocalBackboneConfig
-from astuner_rl.errors import RunAbortedError
-from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.config import DebugBackboneConfig, ExperimentConfig
+from astuner_rl.deployment import (
+    Backbone,
+    Deployment,
+    Ingredients,
+    LocalDeployment,
+    Rollouts,
+    learner_ranks,
+)
+from astuner_rl.errors import LostProcessError, RunAbortedError
+from astuner_rl.learning.checkpoint import latest_checkpoint
+from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.rollout.runner import Runner
 from astuner_rl.samplers.protocol import Sampler
+from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracing.atomic_file import write_atomically
 from astuner_rl.tracing.journal import RunJournal
 from astuner_rl.tracing.metrics import MetricsLog
@@ -67,26 +77,17 @@ from astuner_rl.tracing.run_folder import (
     open_run_folder,
 )
 from astuner_rl.tracing.wandb_logger import LoggerMode, open_logger
-from astuner_rl.tracking.tracker import TokenPolicy
 from astuner_rl.tracking.training_data import mask_reason
 
 RUNS = Path("runs")
 """Where run folders are made, from the folder in which the command was given."""
 
 
-class Backbone(Protocol):
-    """What runs the steps."""
-
-    async def run(self, state: LoopState) -> LoopState:
-        """Train from ``state`` to the last step."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RunParts:
     """What every way of training shares."""
 
-    runner: EpisodeRunner
+    runner: Runner
     evaluator: HeldOutEvaluator
     sampler: Sampler
     recorder: RunJournal
@@ -114,70 +115,70 @@ def train(config: ExperimentConfig) -> None:
     if isinstance(config.backbone, DebugBackboneConfig):
         asyncio.run(_debug(config, environment))
         return
-    sampler_config = _check(config)
-    assert isinstance(config.backbone, LocalBackboneConfig)  # the other one has been served
+    _check(config)
     torch.set_num_threads(config.backbone.threads)
     asyncio.run(check_opponent(config))
     opponent = open_opponent(config)
     pretrained = build_pretrained(config.model, environment)
     renderer = build_renderer(pretrained)
-    prepare = _imitation if isinstance(config.algo, SupervisedConfig) else _reward
-    learner, make_backbone = prepare(config, environment, pretrained, renderer)
-    folder = _open_folder(config)
-    with folder.lock(), _failures_of_files(folder):
-        checkpoints = RunCheckpoints(
-            folder=folder.checkpoints,
-            pretrained=pretrained,
-            learner=learner,
-            keep=config.checkpoint.keep,
-            seed=config.seed,
-            config_hash=_config_hash(config, opponent),
-        )
-        state = checkpoints.restore()
-        # Only now: settings with which the run cannot go on must not replace its own.
-        write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
-        # A run that goes on from step 0 measures its first policy once more.
-        folder.rewind(last_step=state.step if state.step > 0 else -1)
-        try:
-            # The sampler copies the weights, so it is made after they were restored.
-            sampler = build_sampler(sampler_config, pretrained, renderer, policy_version=state.step)
-            exact = (
-                sampler.exact
-                and (opponent is None or opponent.exact)
-                and config.overlap.max_staleness == 0
+    ingredients = Ingredients(
+        config=config,
+        environment=environment,
+        pretrained=pretrained,
+        renderer=renderer,
+        opponent=opponent,
+    )
+    with _open_deployment(ingredients) as deployment:
+        learner, make_backbone = _prepared(ingredients, deployment)
+        folder = _open_folder(config)
+        with folder.lock(), _failures_in(folder):
+            checkpoints = RunCheckpoints(
+                folder=folder.checkpoints,
+                save_model=deployment.save_model,
+                learner=learner,
+                keep=config.checkpoint.keep,
+                seed=config.seed,
+                config_hash=_config_hash(config, opponent),
+                ranks=learner_ranks(config),
             )
-            state = replace(state, exact=state.exact and exact)
-            policy = TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed)
-            runner = EpisodeRunner(
-                environment=environment,
-                policy=against(policy, opponent, config),
-                config=config.rollout,
-            )
-            # Agents make many short-lived objects; what is loaded by now need not be looked
-            # through again with each collection.
-            gc.collect()
-            gc.freeze()
-            _run(
-                config,
-                folder,
-                state,
-                make_backbone,
-                runner=runner,
-                sampler=sampler,
-                checkpoints=checkpoints,
-                closing=[sampler.close, *([] if opponent is None else [opponent.close])],
-            )
-        except KeyboardInterrupt:
-            print(f"go on with run.resume={folder.path}", file=sys.stderr)
-            raise
-        finally:
-            reported = _report(folder, renderer)
+            state = checkpoints.restore()
+            # Only now: settings with which the run cannot go on must not replace its own.
+            write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
+            # A run that goes on from step 0 measures its first policy once more.
+            folder.rewind(last_step=state.step if state.step > 0 else -1)
+            try:
+                # Samplers take the learner's weights, so they come after those were restored.
+                rollouts = deployment.rollouts(policy_version=state.step)
+                exact = (
+                    rollouts.sampler.exact
+                    and (opponent is None or opponent.exact)
+                    and config.overlap.max_staleness == 0
+                )
+                state = replace(state, exact=state.exact and exact)
+                # Agents make many short-lived objects; what is loaded by now need not be looked
+                # through again with each collection.
+                gc.collect()
+                gc.freeze()
+                _run(
+                    config,
+                    folder,
+                    state,
+                    lambda parts: deployment.watched(make_backbone(parts)),
+                    rollouts=rollouts,
+                    checkpoints=checkpoints,
+                    closing=[rollouts.close, *([] if opponent is None else [opponent.close])],
+                )
+            except KeyboardInterrupt:
+                print(f"go on with run.resume={folder.path}", file=sys.stderr)
+                raise
+            finally:
+                reported = _report(folder, renderer)
     print(f"run: {folder.path}")
     if reported:
         print(f"report: {folder.report}")
 
 
-def _check(config: ExperimentConfig) -> TokenSamplerConfig:
+def _check(config: ExperimentConfig) -> None:
     """Refuse settings that do not go together, before the first slow step."""
     if not isinstance(config.sampler, TokenSamplerConfig):
         raise SettingError(
@@ -186,6 +187,8 @@ def _check(config: ExperimentConfig) -> TokenSamplerConfig:
             "backbone=debug"
         )
     check_sampler(config)
+    if isinstance(config.backbone, RayBackboneConfig):
+        _check_ray(config, config.backbone)
     if isinstance(config.algo, GrpoConfig):
         config.algo.require_group_size(config.train.group_size)
     if isinstance(config.algo, SupervisedConfig):
@@ -199,13 +202,51 @@ def _check(config: ExperimentConfig) -> TokenSamplerConfig:
             "rollout.temperature must be > 0 to learn from what was sampled, got 0.0; "
             "set rollout.temperature=1"
         )
-    return config.sampler
+
+
+def _check_ray(config: ExperimentConfig, backbone: RayBackboneConfig) -> None:
+    if find_spec("ray") is None:
+        raise SettingError(
+            "backbone=ray needs Ray, which is not installed; install the extra: "
+            "pip install 'astuner[ray]'"
+        )
+    if isinstance(config.algo, SupervisedConfig):
+        raise SettingError(
+            "backbone must be local with algo=sft, which samples nothing to learn from, got "
+            "ray; set backbone=local"
+        )
+    if isinstance(config.sampler, VllmSamplerConfig):
+        gpus, needed = backbone.samplers.gpus, config.sampler.tensor_parallel
+        shared = gpus < 1 and needed == 1
+        if gpus not in (0, needed) and not shared:
+            raise SettingError(
+                "backbone.samplers.gpus must be sampler.tensor_parallel, a GPU for each of an "
+                f"engine's workers, or below 1 where several engines share one, got {gpus:g} for "
+                f"{needed}; set backbone.samplers.gpus={needed}"
+            )
+
+
+def _open_deployment(ingredients: Ingredients) -> AbstractContextManager[Deployment]:
+    """Return the deployment that ``backbone`` names; what it started ends with the context."""
+    if not isinstance(ingredients.config.backbone, RayBackboneConfig):
+        return nullcontext(LocalDeployment(ingredients))
+    # Only now: Ray may be missing where nobody wants it.
+    from astuner_rl.ray_deployment import ray_deployment
+
+    return ray_deployment(ingredients)
 
 
 @contextmanager
-def _failures_of_files(folder: RunFolder) -> Iterator[None]:
+def _failures_in(folder: RunFolder) -> Iterator[None]:
+    """Say how to go on after a failure of files or of processes that the run needs."""
     try:
         yield
+    except LostProcessError as error:
+        last = latest_checkpoint(folder.checkpoints)
+        kept = "no checkpoint yet" if last is None else f"{last.name}, which is whole"
+        raise RunAbortedError(
+            f"{error}; the run kept {kept}: go on with run.resume={folder.path}"
+        ) from error
     except OSError as error:  # what users and servers raise has been named before it gets here
         raise RunAbortedError(
             f"{folder.path}: a run must be able to read and write its files, {error}; what it kept "
@@ -229,8 +270,7 @@ def _run(
     state: LoopState,
     make_backbone: _MakeBackbone,
     *,
-    runner: EpisodeRunner,
-    sampler: Sampler,
+    rollouts: Rollouts,
     checkpoints: RunCheckpoints,
     closing: Sequence[Callable[[], Awaitable[None]]],
 ) -> None:
@@ -251,9 +291,11 @@ def _run(
     try:
         with progress, MetricsLog(folder.metrics) as metrics:
             parts = _RunParts(
-                runner=runner,
-                evaluator=HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed),
-                sampler=sampler,
+                runner=rollouts.runner,
+                evaluator=HeldOutEvaluator(
+                    runner=rollouts.runner, config=config.eval, seed=config.seed
+                ),
+                sampler=rollouts.sampler,
                 recorder=RunJournal(
                     folder=folder,
                     metrics=metrics,
@@ -278,21 +320,15 @@ async def _until_closed(
         await backbone.run(state)
 
 
-def _reward(
-    config: ExperimentConfig,
-    environment: Environment,
-    pretrained: Pretrained,
-    renderer: ChatRenderer,
-) -> tuple[Resumable, _MakeBackbone]:
+def _prepared(ingredients: Ingredients, deployment: Deployment) -> tuple[Resumable, _MakeBackbone]:
+    """Return the learner that the algorithm names, and the backbone that feeds it."""
+    if isinstance(ingredients.config.algo, SupervisedConfig):
+        return _imitation(ingredients)
+    return _reward(ingredients.config, deployment.learner())
+
+
+def _reward(config: ExperimentConfig, learner: Learner) -> tuple[Resumable, _MakeBackbone]:
     """Return the learner that trains by reward, and the backbone that feeds it."""
-    assert isinstance(config.algo, GrpoConfig | PpoConfig)
-    learner = build_learner(
-        config.algo,
-        pretrained,
-        updates=config.train.steps,
-        dtype=compute_dtype(config.model),
-        lora=lora_of(config.model),
-    )
 
     def make(parts: _RunParts) -> TrainingLoop:
         return TrainingLoop(
@@ -312,13 +348,9 @@ def _reward(
     return learner, make
 
 
-def _imitation(
-    config: ExperimentConfig,
-    environment: Environment,
-    pretrained: Pretrained,
-    renderer: ChatRenderer,
-) -> tuple[Resumable, _MakeBackbone]:
+def _imitation(ingredients: Ingredients) -> tuple[Resumable, _MakeBackbone]:
     """Return the learner that imitates, and the backbone that feeds it."""
+    config = ingredients.config
     algo = config.algo
     assert isinstance(algo, SupervisedConfig)
     if lora_of(config.model) is not None:
@@ -326,9 +358,9 @@ def _imitation(
             f"model.lora_rank must be 0 with algo=sft, got {config.model.lora_rank}; set "
             "model.lora_rank=0"
         )
-    examples = build_examples(algo, environment, renderer)
+    examples = build_examples(algo, ingredients.environment, ingredients.renderer)
     learner = SupervisedLearner(
-        pretrained.model,
+        ingredients.pretrained.model,
         algo,
         total_steps=config.train.steps,
         dtype=compute_dtype(config.model),
@@ -392,8 +424,10 @@ def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None) -> str
     settings = dataclasses.asdict(config)
     exact = {
         name: settings[name]
-        for name in ("env", "algo", "model", "backbone", "judge", "opponent", "overlap", "seed")
+        for name in ("env", "algo", "model", "judge", "opponent", "overlap", "seed")
     }
+    # Where the parts are is of no account to the bits, so a run may be moved.
+    exact["backbone"] = {"threads": config.backbone.threads}
     if opponent is not None:
         exact["opponent_weights"] = opponent.fingerprint
     exact["context_length"] = settings["sampler"]["context_length"]

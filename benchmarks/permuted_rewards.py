@@ -10,20 +10,17 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
 from astuner_rl import train
-from astuner_rl.algos.config import GrpoConfig, PpoConfig
-from astuner_rl.assembly import build_learner
+from astuner_rl.backbones.loop import TrainingLoop
 from astuner_rl.learning.learner import Learner, UpdateReport
-from astuner_rl.learning.lora import AdapterWeights, Lora
-from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.learning.lora import AdapterWeights
 from astuner_rl.types import AgentEpisode
 
 
@@ -76,21 +73,19 @@ class PermutingLearner:
         self._learner.load_state_dict(state)
 
 
-def build_permuting(
-    config: GrpoConfig | PpoConfig,
-    pretrained: Pretrained,
-    *,
-    updates: int,
-    dtype: torch.dtype | None = None,
-    lora: Lora | None = None,
-) -> PermutingLearner:
-    """The learner that a run of these settings has, with its rewards permuted."""
-    return PermutingLearner(
-        build_learner(config, pretrained, updates=updates, dtype=dtype, lora=lora)
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermutingLoop(TrainingLoop):
+    """The loop of a run, wherever its learner is, with rewards permuted."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learner", PermutingLearner(self.learner))
+
+
+def main(settings: Sequence[str]) -> int:
+    """Train with permuted rewards and return the exit status; as ``astuner_rl.train.main``."""
+    with patch.object(train, "TrainingLoop", PermutingLoop):
+        return train.main(settings)
 
 
 if __name__ == "__main__":
-    with patch.object(train, "build_learner", build_permuting):
-        status = train.main(sys.argv[1:])
-    sys.exit(status)
+    sys.exit(main(sys.argv[1:]))

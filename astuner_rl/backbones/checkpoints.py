@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,6 @@ from astuner_rl.learning.checkpoint import (
     save_checkpoint,
 )
 from astuner_rl.learning.lora import AdapterWeights, save_adapters
-from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.rollout.batches import BatchAhead
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 
@@ -54,13 +53,16 @@ class RunCheckpoints:
     """Saves and restores one run."""
 
     folder: Path
-    pretrained: Pretrained
+    save_model: Callable[[Path], None]
+    """Writes the learner's weights and the tokenizer as a Hugging Face folder."""
     learner: Resumable
     keep: int
     """How many of the newest stay."""
     seed: int
     config_hash: str
     """Of the settings that the bits of the run depend on."""
+    ranks: int = 1
+    """How many processes learn together: bits depend on it, but a run may change it."""
 
     def save(self, state: LoopState) -> None:
         """Write a checkpoint and delete those that are too many.
@@ -70,11 +72,12 @@ class RunCheckpoints:
         """
         save_checkpoint(
             self.folder,
-            save_model=self._save_model,
+            save_model=self._save_whole,
             state={
                 "learner": self.learner.state_dict(),
                 "drawn": state.drawn,
                 "exact": state.exact,
+                "ranks": self.ranks,
                 "ahead": [_encode_batch(batch) for batch in state.ahead],
             },
             meta=CheckpointMeta(
@@ -86,9 +89,9 @@ class RunCheckpoints:
         )
         keep_newest(self.folder, count=self.keep)
 
-    def _save_model(self, folder: Path) -> None:
+    def _save_whole(self, folder: Path) -> None:
         """Write the Hugging Face folder, and beside it the adapters that it was merged with."""
-        self.pretrained.save(folder)
+        self.save_model(folder)
         adapters = self.learner.adapters()
         if adapters is not None:
             (folder.parent / ADAPTER).mkdir()
@@ -132,12 +135,13 @@ class RunCheckpoints:
         assert isinstance(drawn, int)
         assert isinstance(ahead, list)
         self.learner.load_state_dict(learner_state)
+        same_ranks = checkpoint.state.get("ranks", 1) == self.ranks
         step = checkpoint.meta.step
         drop_checkpoints_after(self.folder, last_step=step)
         return LoopState(
             step=step,
             drawn=drawn,
-            exact=bool(checkpoint.state["exact"]),
+            exact=bool(checkpoint.state["exact"]) and same_ranks,
             ahead=tuple(map(_decode_batch, ahead)),
         )
 

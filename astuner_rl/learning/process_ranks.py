@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 
 from astuner_rl.learning.layout import Row
@@ -27,7 +28,7 @@ class ProcessRanks:
         rank: From 0.
         size: How many ranks there are.
         init_method: Where ranks find each other: ``file://<path>`` of a file that does not exist
-            yet, or ``tcp://<address>:<port>`` of the first rank.
+            yet, ``tcp://<address>:<port>`` of the first rank, or a store that they share.
         device: What this rank computes on, such as ``cuda:0``; models have to be there.
         timeout: How long a rank waits for the others before it fails.
     """
@@ -37,7 +38,7 @@ class ProcessRanks:
         *,
         rank: int,
         size: int,
-        init_method: str,
+        init_method: str | Store,
         device: str = "cpu",
         timeout: timedelta = timedelta(minutes=10),
     ) -> None:
@@ -50,7 +51,8 @@ class ProcessRanks:
             torch.cuda.set_device(self._device)
         distributed.init_process_group(
             "nccl" if self._device.type == "cuda" else "gloo",
-            init_method=init_method,
+            init_method=init_method if isinstance(init_method, str) else None,
+            store=None if isinstance(init_method, str) else init_method,
             rank=rank,
             world_size=size,
             timeout=timeout,

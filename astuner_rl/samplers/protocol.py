@@ -11,18 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class Sampler(Protocol):
-    """Samples completions from one policy, many at a time."""
-
-    @property
-    def policy_version(self) -> int:
-        """Version of the weights that the next request is sampled with."""
-        ...
-
-    @property
-    def exact(self) -> bool:
-        """Whether the same weights and keys give the same completions again, bit for bit."""
-        ...
+class CompletionSource(Protocol):
+    """What episodes ask of a sampler."""
 
     async def generate(
         self, prompt_ids: Sequence[int], *, params: SamplingParams, key: DrawKey
@@ -36,6 +26,20 @@ class Sampler(Protocol):
 
     def release(self, episode: EpisodeKey) -> None:
         """Forget whatever is cached for an episode that has ended."""
+        ...
+
+
+class Sampler(CompletionSource, Protocol):
+    """Samples completions from one policy, many at a time."""
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights that the next request is sampled with."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether the same weights and keys give the same completions again, bit for bit."""
         ...
 
     async def load_weights(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from astuner_rl.errors import SamplerError
+from astuner_rl.errors import BrokenSamplerError, SamplerError
 from astuner_rl.rules import require_choice, require_positive, require_range
 from astuner_rl.samplers.adapters import check_adapters, require_base, split
 from astuner_rl.samplers.draws import draw_seed, uniform
@@ -189,7 +189,8 @@ class VllmSampler:
 
         Raises:
             ContextOverflowError: The prompt leaves no room for a token.
-            SamplerError: Prompt or parameters are unusable, or the engine failed or was closed.
+            SamplerError: Prompt or parameters are unusable, or the engine failed.
+            BrokenSamplerError: The engine has failed for good, or was closed.
         """
         prompt = list(prompt_ids)
         check_request(
@@ -245,8 +246,8 @@ class VllmSampler:
                 :class:`astuner_rl.samplers.protocol.Sampler`.
 
         Raises:
-            SamplerError: Names or shapes are not the model's: the old weights stay. Or the engine
-                failed or was closed: nothing can be sampled any more.
+            SamplerError: Names or shapes are not the model's: the old weights stay.
+            BrokenSamplerError: The engine failed or was closed.
         """
         whole, adapters = split(weights)
         if whole or not adapters:
@@ -296,7 +297,7 @@ class VllmSampler:
             raise
         except Exception as error:  # whatever the engine raises, it could not answer
             self._require_whole()
-            raise SamplerError(f"vLLM failed: {self._engine.failure(error)}") from error
+            raise self._failure(error) from error
         finally:
             self._running.pop(name, None)
             if not self._running:
@@ -326,7 +327,11 @@ class VllmSampler:
         try:
             await self._engine.abort(list(self._running))
         except Exception as error:  # whatever the engine raises, it could not answer
-            raise SamplerError(f"vLLM failed: {self._engine.failure(error)}") from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> SamplerError:
+        kind = BrokenSamplerError if self._engine.dead else SamplerError
+        return kind(f"vLLM failed: {self._engine.failure(error)}")
 
     async def _replace_weights(self, path: str) -> None:
         try:
@@ -336,12 +341,12 @@ class VllmSampler:
             self._broken = "vLLM could not take new weights; start the run again"
             if isinstance(error, Exception):
                 self._broken = f"vLLM could not take new weights: {self._engine.failure(error)}"
-                raise SamplerError(self._broken) from error
+                raise BrokenSamplerError(self._broken) from error
             raise
 
     def _require_whole(self) -> None:
         if self._broken:
-            raise SamplerError(self._broken)
+            raise BrokenSamplerError(self._broken)
 
     def _check_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         # vLLM would take a part of them, silently, and sample from a mixture.

@@ -82,6 +82,11 @@ class TokenEngine(Protocol):
         """Take over what ``write_weights`` wrote, and drop all keys and values; none may run."""
         ...
 
+    @property
+    def dead(self) -> bool:
+        """Whether it has failed for good."""
+        ...
+
     def failure(self, error: Exception) -> str:
         """Return what is known of a failure, in one line."""
         ...
@@ -196,6 +201,12 @@ class VllmEngine:
         if not await self._unless_dead(self._engine.reset_prefix_cache()):
             raise RuntimeError("vLLM could not drop the keys and values of the old weights")
 
+    @property
+    def dead(self) -> bool:
+        """Whether it has failed for good."""
+        errored: bool = self._engine.errored
+        return errored
+
     def failure(self, error: Exception) -> str:
         """Return what is known of a failure, in one line."""
         return _cause(error, self._output)
@@ -266,11 +277,12 @@ def _started(folder: str, settings: EngineSettings) -> AsyncLLM:
                 max_model_len=settings.context_length,
                 max_num_seqs=settings.max_sessions,
                 tensor_parallel_size=settings.tensor_parallel,
-                # On a CPU a single worker would get a process of its own, for the sake of binding
-                # threads to cores. It and the engine wait for each other by turning in circles,
-                # which takes the cores from whatever computes.
+                # One worker is part of the engine. On a CPU it would get a process of its own, for
+                # the sake of binding threads to cores, and the two wait for each other by turning
+                # in circles, which takes the cores from whatever computes. Several workers would
+                # be started by Ray in one of its actors, beyond this process's reach.
                 distributed_executor_backend=(
-                    UniProcExecutor if settings.tensor_parallel == 1 else None
+                    UniProcExecutor if settings.tensor_parallel == 1 else "mp"
                 ),
                 # A prompt that is cut into pieces has its generator wound back after each, which
                 # those of a CPU refuse: the engine would die.

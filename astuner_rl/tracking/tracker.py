@@ -13,7 +13,7 @@ from astuner_gym.chat.messages import ChatCall, ChatReply, Responder
 from astuner_rl.errors import CallBudgetError
 from astuner_rl.rendering.history import ChatHistory
 from astuner_rl.rendering.renderer import ChatRenderer
-from astuner_rl.samplers.protocol import Sampler
+from astuner_rl.samplers.protocol import CompletionSource
 from astuner_rl.types import CallRecord, DrawKey, EpisodeKey, SamplingParams
 
 
@@ -41,7 +41,7 @@ class Policy(Protocol):
 class TokenPolicy:
     """A policy of sampled tokens: one renderer and one sampler, shared by all episodes."""
 
-    def __init__(self, *, renderer: ChatRenderer, sampler: Sampler, seed: int) -> None:
+    def __init__(self, *, renderer: ChatRenderer, sampler: CompletionSource, seed: int) -> None:
         self._renderer = renderer
         self._sampler = sampler
         self._seed = seed
@@ -67,7 +67,7 @@ class ContextTracker:
         key: EpisodeKey,
         seed: int,
         renderer: ChatRenderer,
-        sampler: Sampler,
+        sampler: CompletionSource,
         params: SamplingParams,
         max_calls: int,
     ) -> None:

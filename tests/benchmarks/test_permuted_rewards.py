@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from astuner_rl.types import AgentEpisode, EpisodeKey
+from benchmarks import permuted_rewards
 from benchmarks.permuted_rewards import permute_rewards
+from tests.rl.conftest import hf_folder, toy
+
+__all__ = ["hf_folder", "toy"]
 
 
 def unit(*, task: int, sample: int, reward: float, role: str = "solver") -> AgentEpisode:
@@ -57,3 +65,16 @@ def test_rewards_move_and_draws_depend_on_the_group_alone() -> None:
     assert alone != [each.reward for each in group]
     assert [each.reward for each in permute_rewards([*other, *group])[8:]] == alone
     assert [each.reward for each in permute_rewards(other)] != alone
+
+
+def test_a_run_learns_from_them(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned_from: list[list[AgentEpisode]] = []
+
+    def permute(episodes: Sequence[AgentEpisode]) -> list[AgentEpisode]:
+        learned_from.append(permute_rewards(episodes))
+        return learned_from[-1]
+
+    monkeypatch.setattr(permuted_rewards, "permute_rewards", permute)
+    settings = toy.settings("algo=grpo", "train.steps=1", f"run.dir={tmp_path / 'run'}")
+    assert permuted_rewards.main(settings) == 0
+    assert [len(each) for each in learned_from] == [8]  # 2 groups of 2 episodes of 2 agents

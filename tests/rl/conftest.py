@@ -172,8 +172,12 @@ class ToyRuns:
 
     def expected(self, *overrides: str) -> Outcome:
         """Return what a run in one go leaves; it is run once a session."""
-        folder = self.expected_runs / sha256(repr(overrides).encode()).hexdigest()
+        folder = self.expected_folder(*overrides)
         return self.outcome(folder) if folder.exists() else self.finish(folder, *overrides)
+
+    def expected_folder(self, *overrides: str) -> Path:
+        """Return where ``expected`` runs it."""
+        return self.expected_runs / sha256(repr(overrides).encode()).hexdigest()
 
     def outcome(self, folder: Path) -> Outcome:
         """Return what a run left, without what depends on the clock."""

@@ -330,6 +330,17 @@ def test_conversations_that_are_malformed_are_named_by_record(
 # Failures of a run that has started.
 
 
+def test_ray_that_is_not_installed_is_named_with_its_extra(
+    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "find_spec", lambda name: None)
+    assert toy.start(tmp_path / "run", "backbone=ray") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "backbone=ray needs Ray" in said
+    assert "astuner[ray]" in said
+
+
 def failure(status: int, capsys: pytest.CaptureFixture[str]) -> str:
     """Return the message of a run that failed: no traceback, and one error."""
     said = capsys.readouterr().err

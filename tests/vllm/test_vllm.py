@@ -504,7 +504,23 @@ def test_a_killed_trainer_leaves_no_process(tmp_path: Path) -> None:
     assert gone_within(processes, 30)
 
 
-def test_the_command_line_trains_with_it(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where runs keep the tiny model, which the first one builds."""
+    return tmp_path_factory.mktemp("cache")
+
+
+ON_RAY = [
+    "backbone=ray",
+    "backbone.rollouts.count=1",
+    "backbone.object_store_mb=100",
+    # Logical: the machine has what it has.
+    *(f"backbone.{actors}.cpus=0.1" for actors in ("samplers", "rollouts", "learner")),
+]
+
+
+@pytest.mark.parametrize("backbone", [["backbone=local"], ON_RAY], ids=["local", "ray"])
+def test_the_command_line_trains_with_it(tmp_path: Path, cache: Path, backbone: list[str]) -> None:
     run = tmp_path / "run"
     settings = [
         "env=gsm8k",
@@ -519,11 +535,12 @@ def test_the_command_line_trains_with_it(tmp_path: Path) -> None:
         "eval.tasks=8",
         "logger.mode=disabled",
         f"run.dir={run}",
+        *backbone,
     ]
     result = subprocess.run(
         [sys.executable, "-m", "astuner_rl.train", *settings],
         cwd=tmp_path,
-        env=os.environ | {"ASTUNER_CACHE": str(tmp_path / "cache")},
+        env=os.environ | {"ASTUNER_CACHE": str(cache)},
         capture_output=True,
         text=True,
         check=False,

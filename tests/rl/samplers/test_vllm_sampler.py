@@ -16,7 +16,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from astuner_gym.errors import SettingError
 from astuner_rl import evaluate, train
-from astuner_rl.errors import ContextOverflowError, SamplerError
+from astuner_rl.errors import BrokenSamplerError, ContextOverflowError, SamplerError
 from astuner_rl.samplers import vllm_engine
 from astuner_rl.samplers.vllm import VllmSampler, VllmSamplerConfig
 from astuner_rl.samplers.vllm_engine import EngineRequest, Sampled
@@ -67,6 +67,7 @@ class ScriptedEngine:
     handed_over: list[EngineRequest] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     closed: bool = False
+    dead: bool = False
     load_error: Exception | None = None
     running: dict[str, tuple[EngineRequest, list[int], asyncio.Future[Sampled]]] = field(
         default_factory=dict
@@ -120,6 +121,7 @@ class ScriptedEngine:
             self.end(name, ended)
 
     def fail(self, error: Exception) -> None:
+        self.dead = True
         for name in list(self.running):
             self.running.pop(name)[2].set_exception(error)
 
@@ -445,10 +447,10 @@ def test_a_dead_engine_fails_what_waits_and_what_comes_later(in_flight: bool) ->
         completing = begin(sampler)
         await settled()
         engine.fail(RuntimeError("the engine died"))
-        with pytest.raises(SamplerError, match="the engine died"):
+        with pytest.raises(BrokenSamplerError, match="the engine died"):
             await completing
         engine.load_error = RuntimeError("it is dead")
-        with pytest.raises(SamplerError, match="could not take new weights: it is dead"):
+        with pytest.raises(BrokenSamplerError, match="could not take new weights: it is dead"):
             await sampler.load_weights(weights_of(1), version=1, in_flight=in_flight)
         assert sampler.policy_version == 0
         with pytest.raises(SamplerError, match="could not take new weights"):

@@ -1,0 +1,1 @@
+"""Samplers, rollout workers and learner as Ray actors, behind the seams of the training loop."""

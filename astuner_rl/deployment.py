@@ -1,0 +1,144 @@
+"""Where a run's learner, samplers and episodes are: the seam, and all of it in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from astuner_gym.environment import Environment
+from astuner_rl.algos.config import GrpoConfig, PpoConfig
+from astuner_rl.assembly import (
+    OpenOpponent,
+    TokenSamplerConfig,
+    against,
+    build_learner,
+    build_sampler,
+    compute_dtype,
+    lora_of,
+)
+from astuner_rl.backbones.loop import LoopState
+from astuner_rl.backbones.ray.config import RayBackboneConfig
+from astuner_rl.config import ExperimentConfig
+from astuner_rl.learning.learner import Learner
+from astuner_rl.learning.pretrained import Pretrained
+from astuner_rl.learning.ranks import Ranks
+from astuner_rl.rendering.renderer import ChatRenderer
+from astuner_rl.rollout.episode_runner import EpisodeRunner
+from astuner_rl.rollout.runner import Runner
+from astuner_rl.samplers.protocol import Sampler
+from astuner_rl.tracking.tracker import TokenPolicy
+
+
+class Backbone(Protocol):
+    """What runs the steps."""
+
+    async def run(self, state: LoopState) -> LoopState:
+        """Train from ``state`` to the last step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What every deployment makes a run's parts of."""
+
+    config: ExperimentConfig
+    environment: Environment
+    pretrained: Pretrained
+    renderer: ChatRenderer
+    opponent: OpenOpponent | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """What samples, and what plays episodes with it."""
+
+    sampler: Sampler
+    runner: Runner
+    close: Callable[[], Awaitable[None]]
+    """Frees the resources of both."""
+
+
+class Deployment(Protocol):
+    """Makes the parts of a run where they are to be."""
+
+    def learner(self) -> Learner:
+        """Return the learner that the algorithm names, of the initial weights."""
+        ...
+
+    def save_model(self, folder: Path) -> None:
+        """Write the learner's weights and the tokenizer as a Hugging Face folder."""
+        ...
+
+    def rollouts(self, *, policy_version: int) -> Rollouts:
+        """Return sampler and runner with the weights that the learner has now."""
+        ...
+
+    def watched(self, backbone: Backbone) -> Backbone:
+        """Return the backbone as it is run here."""
+        ...
+
+
+def learner_ranks(config: ExperimentConfig) -> int:
+    """Return how many processes learn together; bits depend on it."""
+    backbone = config.backbone
+    return backbone.learner.ranks if isinstance(backbone, RayBackboneConfig) else 1
+
+
+def make_learner(
+    config: ExperimentConfig, pretrained: Pretrained, *, ranks: Ranks | None = None
+) -> Learner:
+    """Return the learner of ``pretrained.model``, which it trains in place.
+
+    Args:
+        config: With an algorithm that learns by reward.
+        pretrained: Equal on all ranks.
+        ranks: Who trains it together; None for this process alone.
+    """
+    assert isinstance(config.algo, GrpoConfig | PpoConfig)
+    return build_learner(
+        config.algo,
+        pretrained,
+        updates=config.train.steps,
+        dtype=compute_dtype(config.model),
+        lora=lora_of(config.model),
+        ranks=ranks,
+    )
+
+
+class LocalDeployment:
+    """Everything in this process; learner and checkpoints share the model of ``ingredients``."""
+
+    def __init__(self, ingredients: Ingredients) -> None:
+        self._ingredients = ingredients
+
+    def learner(self) -> Learner:
+        """Return a learner that trains the model in place."""
+        return make_learner(self._ingredients.config, self._ingredients.pretrained)
+
+    def save_model(self, folder: Path) -> None:
+        """Write the model, which is the learner's."""
+        self._ingredients.pretrained.save(folder)
+
+    def rollouts(self, *, policy_version: int) -> Rollouts:
+        """Return a sampler of the model, which it copies, and a runner that asks it."""
+        config = self._ingredients.config
+        assert isinstance(config.sampler, TokenSamplerConfig)
+        sampler = build_sampler(
+            config.sampler,
+            self._ingredients.pretrained,
+            self._ingredients.renderer,
+            policy_version=policy_version,
+        )
+        policy = TokenPolicy(renderer=self._ingredients.renderer, sampler=sampler, seed=config.seed)
+        runner = EpisodeRunner(
+            environment=self._ingredients.environment,
+            policy=against(policy, self._ingredients.opponent, config),
+            config=config.rollout,
+        )
+        return Rollouts(sampler=sampler, runner=runner, close=sampler.close)
+
+    def watched(self, backbone: Backbone) -> Backbone:
+        """Return it unchanged: nothing can be lost but all of it."""
+        return backbone
