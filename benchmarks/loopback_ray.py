@@ -28,6 +28,7 @@ def loopback_ray() -> Iterator[None]:
         RuntimeError: Ray does not listen on loopback alone, as it was imported too early.
     """
     ray.init(
+        address="local",  # not one that another program has started on this machine
         num_cpus=1,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
