@@ -81,7 +81,7 @@ class Plan:
     repeats: int
 
 
-FULL = Plan(hidden=256, layers=4, tasks=(4, 8, 16), rows=(16, 32, 64), repeats=5)
+FULL = Plan(hidden=256, layers=4, tasks=(4, 8, 16), rows=(32, 64, 128), repeats=5)
 QUICK = Plan(hidden=128, layers=2, tasks=(2, 4), rows=(8, 16), repeats=1)
 
 
@@ -139,7 +139,7 @@ class Worker:
             stop_token_ids=[],
             pad_token_id=0,
             config=TransformersSamplerConfig(
-                context_length=SAMPLED_PROMPT + SAMPLED_REPLY, max_sessions=64, threads=1
+                context_length=SAMPLED_PROMPT + SAMPLED_REPLY, max_sessions=128, threads=1
             ),
         )
         self._model = model
@@ -207,9 +207,9 @@ def _collective(size: int, *, gather: bool) -> None:
     whole = torch.zeros(size // 4)
     part = torch.zeros(size // 8)
     if gather:
-        distributed.all_gather_into_tensor(whole, part)
+        distributed.all_gather_single(whole, part)
     else:
-        distributed.reduce_scatter_tensor(part, whole)
+        distributed.reduce_scatter_single(part, whole)
 
 
 def _optimizer_step(model: Qwen3ForCausalLM) -> None:
@@ -501,13 +501,18 @@ class Prediction:
     """The largest term of the longer of both, or the transfer that is added to it."""
 
 
-def of_gpus(work: Work, gpus: Gpus) -> tuple[LearnerCost, SamplerCost]:
-    """Return the model's figures for GPUs that are assumed."""
+def of_gpus(work: Work, gpus: Gpus, preparation: Line) -> tuple[LearnerCost, SamplerCost]:
+    """Return the model's figures for GPUs that are assumed.
+
+    Args:
+        work: What is trained.
+        gpus: On which.
+        preparation: As measured here: a processor does it there, too.
+    """
     weights = 2 * work.parameters
     mean_context = work.prompt + work.mean_reply / 2
     learner = LearnerCost(
-        # What of an update is not divided is taken to be handed out in parts by then.
-        preparation=Line(fixed_s=0.05, each_s=0.0),
+        preparation=preparation,
         # Forward, backward, and forward again where activations are not kept.
         passes=Line(fixed_s=0.0, each_s=8 * work.parameters / gpus.flops),
         # Weights, gradients and both moments in float32 are read, and three of them written.
@@ -545,9 +550,25 @@ def imbalance(work: Work, ranks: int) -> float:
     return max(fed_by_rank(rows, ranks)) * ranks / prefix_tree_tokens(rows)
 
 
-def predict(count: int, work: Work, gpus: Gpus, imbalances: Mapping[int, float]) -> Prediction:
-    """Return the fastest step on ``count`` GPUs."""
-    learner, sampler = of_gpus(work, gpus)
+def predict(
+    count: int,
+    work: Work,
+    *,
+    gpus: Gpus,
+    learner: LearnerCost,
+    sampler: SamplerCost,
+    imbalances: Mapping[int, float],
+) -> Prediction:
+    """Return the fastest step on ``count`` GPUs.
+
+    Args:
+        count: How many.
+        work: What is trained.
+        gpus: Of which kind.
+        learner: Costs there.
+        sampler: Costs there.
+        imbalances: What the busiest rank is fed over an even share, by the ranks to choose from.
+    """
 
     def with_ranks(ranks: int) -> Prediction:
         samplers = count - ranks
@@ -650,7 +671,11 @@ def main() -> None:
     counts = (8, 64) if quick else (8, 16, 32, 64, 128, 256, 512, 1024)
     ranks_tried = [2**power for power in range(10) if 2**power < counts[-1]]
     imbalances = {ranks: imbalance(work, ranks) for ranks in ranks_tried}
-    predictions = [predict(count, work, gpus, imbalances) for count in counts]
+    learner, sampler = of_gpus(work, gpus, fitted.learner.preparation)
+    predictions = [
+        predict(count, work, gpus=gpus, learner=learner, sampler=sampler, imbalances=imbalances)
+        for count in counts
+    ]
     print_prediction(predictions)
     report(
         "scaling",

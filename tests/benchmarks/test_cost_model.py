@@ -32,7 +32,7 @@ def test_a_line_goes_through_points_that_lie_on_one() -> None:
 def test_a_line_has_no_part_below_zero() -> None:
     steep = Line.through([(10, 1.0), (20, 4.0)])
     assert steep.fixed_s == 0.0
-    # Errors relative to 1 and 4: -20 each + ... is least at (10/1 + 20/4) / (100/1 + 400/16).
+    # Errors relative to 1 and 4 are least, through the origin, at (10/1 + 20/4) / (100/1 + 400/16).
     assert steep.each_s == pytest.approx(15 / 125)
     falling = Line.through([(10, 2.0), (20, 1.0)])
     assert falling.each_s == 0.0

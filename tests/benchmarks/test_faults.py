@@ -299,9 +299,10 @@ def test_all_kills_are_divided() -> None:
 # All of it, on a run of a second.
 
 
+@pytest.mark.timeout(900)  # commands are started, one after the other
 def test_runs_that_are_killed_come_to_their_end_and_are_sound(toy: ToyRun, tmp_path: Path) -> None:
     runs = KilledRuns(KINDS[0], toy, steps=2, folder=tmp_path / "runs", random=Random(0))
-    runs.rain(1, every_s=runs.reference.wall_s / 2)
+    runs.rain(1, every_s=0.1)
     runs.aim("record")
     hits = [hit for run in runs.runs for hit in run.hits]
     assert [(hit.victim, hit.aimed) for hit in hits] == [("trainer", False), ("trainer", True)]
