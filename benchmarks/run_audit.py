@@ -1,7 +1,8 @@
 """What became of a run: whether it trained its tasks once each, and whether it left whole files.
 
-A task counts as trained by step *s* where its episodes are in the log of that step and
-``metrics.jsonl`` has a line of the step, which is written last. Two lines of a step count twice.
+A task counts as trained by step *s* where its episodes are in the log of that step, none of them
+failed, and ``metrics.jsonl`` has a line of the step, which is written last. Two lines of a step
+count twice.
 That what was trained is what was logged is another question, which equal weights answer, or
 ``astuner replay``.
 """
@@ -20,6 +21,7 @@ from astuner_rl.errors import CheckpointError
 from astuner_rl.learning.checkpoint import checkpoint_folders, load_checkpoint
 from astuner_rl.tracing.episode_log import read_episodes
 from astuner_rl.tracing.run_folder import RunFolder
+from astuner_rl.types import EpisodeStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,8 @@ def _trained(run: RunFolder) -> Iterator[tuple[Draw, int]]:
         if step == 0 or not path.exists():
             continue
         for logged in read_episodes(path):
+            if logged.episode.status is EpisodeStatus.FAILED:
+                continue  # a toy run has no reason to fail but those that it is audited for
             key = logged.episode.key
             draw = Draw(step=key.step, position=key.task, task_id=logged.episode.task_id)
             for _ in range(times):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -18,6 +19,7 @@ import pytest
 from astuner_gym.task import RecordTasks
 from astuner_rl import train
 from astuner_rl.tracing.episode_log import read_episodes, write_episodes
+from astuner_rl.types import EpisodeStatus
 from benchmarks.faults import KINDS, Outcome, bars, divided
 from benchmarks.killed_runs import Hit, KilledRuns, Kind, Reference, Run, Verdict, describe_hits
 from benchmarks.phase_log import PHASES, Entry, read_phases
@@ -108,6 +110,14 @@ def test_an_episode_that_is_missing_is_a_task_lost(run: Path) -> None:
     path = log(run, 2)
     write_episodes(path, list(read_episodes(path))[1:])
     assert audit(run, ORDER) == Audit(tasks_lost=1, tasks_doubled=0, corrupt_checkpoints=0)
+
+
+def test_an_episode_that_failed_is_a_task_lost(run: Path) -> None:
+    path = log(run, 2)
+    first, *rest = read_episodes(path)
+    failed = replace(first.episode, status=EpisodeStatus.FAILED, reason="the engine has died")
+    write_episodes(path, [replace(first, episode=failed), *rest])
+    assert audit(run, ORDER).tasks_lost == 1
 
 
 def test_a_step_without_a_log_is_all_its_tasks_lost(run: Path) -> None:
