@@ -56,7 +56,7 @@ from astuner_rl.deployment import (
     Rollouts,
     learner_ranks,
 )
-from astuner_rl.errors import LostProcessError, RunAbortedError
+from astuner_rl.errors import BrokenSamplerError, LostProcessError, RunAbortedError
 from astuner_rl.learning.checkpoint import latest_checkpoint
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
@@ -241,7 +241,7 @@ def _failures_in(folder: RunFolder) -> Iterator[None]:
     """Say how to go on after a failure of files or of processes that the run needs."""
     try:
         yield
-    except LostProcessError as error:
+    except (LostProcessError, BrokenSamplerError) as error:
         last = latest_checkpoint(folder.checkpoints)
         kept = "no checkpoint yet" if last is None else f"{last.name}, which is whole"
         raise RunAbortedError(

@@ -100,7 +100,9 @@ class TrainingLoop:
             LOG.debug("phase evaluate 0")
             metrics, episodes = await self.evaluator.figures(step=0)
             state = state.having_seen(episodes)
+            LOG.debug("phase record 0")
             self.recorder.record(0, metrics | {"run/exact": state.exact}, episodes)
+            LOG.debug("phase checkpoint 0")
             self.checkpoints.save(state)
         settings = BatchSettings(
             steps=self.train.steps,
@@ -119,6 +121,7 @@ class TrainingLoop:
             ) as batches:
                 while state.step < self.train.steps:
                     state = await self._step(state, batches, thread)
+                LOG.debug("phase close %d", state.step)
         return state
 
     async def _step(self, state: LoopState, batches: BatchStream, thread: Executor) -> LoopState:

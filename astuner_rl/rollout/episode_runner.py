@@ -13,7 +13,13 @@ from astuner_gym.errors import JudgeError, WorkflowError
 from astuner_gym.judge import Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
-from astuner_rl.errors import CallBudgetError, ContextOverflowError, RenderingError, SamplerError
+from astuner_rl.errors import (
+    BrokenSamplerError,
+    CallBudgetError,
+    ContextOverflowError,
+    RenderingError,
+    SamplerError,
+)
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.tracking.tracker import Policy, TrackedResponder
 from astuner_rl.types import Episode, EpisodeKey, EpisodeStatus, SamplingParams
@@ -38,6 +44,7 @@ class EpisodeRunner:
 
         Raises:
             UnusableInputError: The task's data or a setting is at fault.
+            BrokenSamplerError: The policy's sampler cannot answer anybody any more.
         """
         attempt = 1
         while True:
@@ -70,6 +77,10 @@ class EpisodeRunner:
                 "(rollout.deadline_s)"
             )
             return self._failed(task, key, responder, reason=reason, attempt=attempt)
+        except BrokenSamplerError:
+            # No later episode can fare better. If each failed, a batch would be trained without
+            # those that were in flight; a run that ends plays them again when it is resumed.
+            raise
         except (WorkflowError, JudgeError, SamplerError, RenderingError) as error:
             reason = f"{type(error).__name__}: {error}"
             return self._failed(task, key, responder, reason=reason, attempt=attempt)

@@ -28,5 +28,6 @@ class Runner(Protocol):
 
         Raises:
             UnusableInputError: The task's data or a setting is at fault.
+            BrokenSamplerError: The policy's sampler cannot answer anybody any more.
         """
         ...

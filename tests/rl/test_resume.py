@@ -6,6 +6,7 @@ so that a kill costs a second and not ten.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -19,12 +20,14 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from astuner_rl import train
+from astuner_rl.errors import BrokenSamplerError
 from astuner_rl.samplers.transformers import TransformersSampler
+from astuner_rl.types import Completion
 
 PHASES = ("rollout", "learn", "evaluate", "record", "checkpoint")
 KILLS = 10
@@ -187,6 +190,33 @@ def test_a_run_whose_learning_rate_falls_is_not_made_longer(
     toy.finish(folder, "train.steps=1", "eval.tasks=1", "algo.decay=linear")
     capsys.readouterr()
     assert "train.steps" in refusal(toy.resume(folder, "train.steps=2"), capsys)
+
+
+def test_a_sampler_that_breaks_ends_the_run_and_no_task_is_lost(
+    toy: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = toy.expected()
+    folder = tmp_path / "run"
+    asked = itertools.count()
+    generate = TransformersSampler.generate
+
+    async def breaks(sampler: TransformersSampler, *prompt: Any, **settings: Any) -> Completion:
+        # In the second batch: an evaluation asks 6 times, a batch 12 times.
+        if next(asked) >= 24:
+            raise BrokenSamplerError("the engine has died")
+        return await generate(sampler, *prompt, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TransformersSampler, "generate", breaks)
+        assert toy.start(folder) == 1
+    said = capsys.readouterr().err
+    assert "error: the engine has died; the run kept step-000001, which is whole" in said
+    assert f"go on with run.resume={folder}" in said
+    assert toy.resume(folder) == 0
+    assert toy.outcome(folder) == whole
 
 
 # Refused.

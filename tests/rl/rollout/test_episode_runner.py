@@ -15,7 +15,12 @@ from astuner_gym.errors import SettingError, TaskDataError
 from astuner_gym.judge import FunctionJudge, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import Models, WorkflowResult
-from astuner_rl.errors import ContextOverflowError, RenderingError, SamplerError
+from astuner_rl.errors import (
+    BrokenSamplerError,
+    ContextOverflowError,
+    RenderingError,
+    SamplerError,
+)
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rollout.episode_runner import DEADLINE_REASON, EpisodeRunner
 from astuner_rl.tracking.training_data import training_data
@@ -278,6 +283,16 @@ def test_unusable_input_ends_the_run(runner_of: RunnerOf, error: Exception) -> N
 
     runner, policy = runner_of(unusable, hello, config=RolloutConfig(attempts=3))
     with pytest.raises(type(error)):
+        run(runner)
+    assert policy.opened == policy.released == [KEY]
+
+
+def test_a_sampler_that_is_broken_for_good_ends_the_run(runner_of: RunnerOf) -> None:
+    async def broken(key: EpisodeKey, call: ChatCall) -> ChatReply:
+        raise BrokenSamplerError("its engine has died")
+
+    runner, policy = runner_of(greet, broken, config=RolloutConfig(attempts=3))
+    with pytest.raises(BrokenSamplerError, match="its engine has died"):
         run(runner)
     assert policy.opened == policy.released == [KEY]
 
