@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import ray
+
 from astuner_rl.backbones.ray.cluster import ActorPlan, connected, reserved
 from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.backbones.ray.samplers import MOST_CALLS, SamplerActor, SamplerActors
@@ -29,9 +31,6 @@ PROMPT = random_prompt(20)
 
 def test_an_engine_that_dies_in_an_actor_is_replaced() -> None:
     model, settings = tied(0), config()
-
-    async def make() -> Sampler:
-        return VllmSampler.start(model, stop_token_ids=[STOP], config=settings)
 
     def core() -> int:
         (pid,) = (
@@ -66,6 +65,12 @@ def test_an_engine_that_dies_in_an_actor_is_replaced() -> None:
     backbone = RayBackboneConfig(object_store_mb=100)
     plan = ActorPlan(count=1, cpus=0.1, restarts=True, most_calls=MOST_CALLS)
     with connected(backbone), reserved({"samplers": plan}, backbone) as reservation:
+        # By reference: what an actor is started anew from must outlive its first start.
+        stored = ray.put(model)
+
+        async def make() -> Sampler:
+            return VllmSampler.start(await stored, stop_token_ids=[STOP], config=settings)
+
         actors = reservation.start("samplers", SamplerActor, make)
         samplers = SamplerActors(actors, weights=model.state_dict(), version=0, answer_s=300)
         first = core()

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from astuner_gym.errors import SettingError
-from astuner_rl.errors import ContextOverflowError, SamplerError
+from astuner_rl.errors import BrokenSamplerError, ContextOverflowError, SamplerError
 from astuner_rl.samplers import vllm_engine
 from astuner_rl.samplers.vllm import VllmSampler, VllmSamplerConfig
 from astuner_rl.types import Completion, DrawKey, EpisodeKey, FinishReason, SamplingParams
@@ -429,7 +429,7 @@ def test_an_engine_killed_while_it_samples_fails_what_waits_and_leaves_no_proces
     core = core_of(with_untied)
     ending = engine_processes(core) | {core}
     ended = with_untied.run(complete())
-    assert {type(each) for each in ended} == {Completion, SamplerError}
+    assert {type(each) for each in ended} == {Completion, BrokenSamplerError}
     with pytest.raises(SamplerError, match="vLLM failed"):
         with_untied.complete([1])
     with_untied.run(with_untied.sampler.close())
