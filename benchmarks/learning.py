@@ -31,12 +31,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
-
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from astuner_rl.assembly import build_environment, open_policy
 from astuner_rl.backbones.config import EvalConfig
@@ -44,13 +40,13 @@ from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.composition import compose_experiment
 from astuner_rl.config import ExperimentConfig
 from astuner_rl.evaluate import of_trained_run
-from astuner_rl.learning.tiny.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.tracing.intervals import Interval, bootstrap_interval
 from astuner_rl.tracing.metrics import MetricsLine, read_metrics
 from astuner_rl.types import Episode, EpisodeStatus
 from benchmarks.processes import family, memory_gb, peak_rss_gb
+from benchmarks.random_model import save_random_model
 from benchmarks.report import Bar, commit, report
 
 TRAIN = "astuner_rl.train"
@@ -496,33 +492,6 @@ def trained(results: Results, *parts: Part) -> list[Result]:
     """The results of some parts, all seeds."""
     names = [part.name for part in parts]
     return [after for (name, _), after in results.items() if name in names]
-
-
-def save_random_model(folder: Path, *, environment: Sequence[str]) -> None:
-    """Write a model of random weights, which learns nothing in the few steps of ``--quick``."""
-    demonstrations = build_environment(compose_experiment(environment)).demonstrations
-    assert demonstrations is not None
-    tokenizer = train_tokenizer(
-        list(islice(demonstrations.train, 8)), vocab_size=SMALLEST_VOCABULARY + 50
-    )
-    architecture = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(architecture)  # type: ignore[no-untyped-call]
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def quick_plan(folder: Path, *, environment: Sequence[str]) -> Plan:
