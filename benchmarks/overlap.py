@@ -1,9 +1,10 @@
 """What it brings to sample ahead of learning: wall-clock beside the bound that no loop can beat.
 
-The tiny model is trained at ``env=gsm8k algo=grpo`` by the loop of ``backbone=local``, with one
-thread that samples and one that learns. Three ways, each in a process of its own, in turns:
+The tiny model is trained at ``env=gsm8k algo=grpo backbone=ray``: one process samples, one learns,
+each with one thread, and that of the command plays the episodes and leads them. Three ways, in
+turns:
 
-- *synchronous*: ``overlap.max_staleness=0``. It gives the time of sampling alone, R, and of
+- *synchronous*: ``overlap.max_staleness=0``. It gives the time of rollouts alone, R, and of
   learning and handing over the weights alone, L, over the steps.
 - *drained*: ``overlap.max_staleness=1``; replies that are being sampled end before weights change.
 - *in flight*: the same with ``overlap.in_flight=true``.
@@ -29,24 +30,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-
-from astuner_rl.algos.config import GrpoConfig
-from astuner_rl.assembly import (
-    build_environment,
-    build_learner,
-    build_pretrained,
-    build_renderer,
-    build_sampler,
-)
+from astuner_rl.assembly import build_environment, build_pretrained, build_renderer
 from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.backbones.loop import LoopState, TrainingLoop
 from astuner_rl.composition import compose_experiment
-from astuner_rl.rollout.episode_runner import EpisodeRunner
-from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.deployment import Deployment, Ingredients
+from astuner_rl.ray_deployment import ray_deployment
 from astuner_rl.tracing.episode_json import LoggedEpisode
 from astuner_rl.tracing.episode_log import write_episodes
-from astuner_rl.tracking.tracker import TokenPolicy
 from astuner_rl.types import Episode
 from benchmarks.report import Bar, report
 
@@ -100,7 +91,7 @@ class Recorder:
 
 
 def train(way: str, *, steps: int, groups: int) -> Run:
-    """Train in this process."""
+    """Train on a Ray of its own."""
     config = compose_experiment(
         [
             "env=gsm8k",
@@ -112,28 +103,34 @@ def train(way: str, *, steps: int, groups: int) -> Run:
             "eval.every=0",
             "sampler.threads=1",
             "checkpoint.every=1000",
+            "backbone=ray",
+            "backbone.object_store_mb=100",
+            # Logical: the command plays the episodes, on what the sampler leaves.
+            "backbone.samplers.cpus=0.5",
+            "backbone.learner.cpus=0.5",
             *WAYS[way],
         ]
     )
-    assert isinstance(config.algo, GrpoConfig)
-    assert isinstance(config.sampler, TransformersSamplerConfig)
-    torch.set_num_threads(1)
     environment = build_environment(config)
     pretrained = build_pretrained(config.model, environment)
-    renderer = build_renderer(pretrained)
-    sampler = build_sampler(config.sampler, pretrained, renderer, policy_version=0)
-    runner = EpisodeRunner(
+    ingredients = Ingredients(
+        config=config,
         environment=environment,
-        policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
-        config=config.rollout,
+        pretrained=pretrained,
+        renderer=build_renderer(pretrained),
+        opponent=None,
     )
 
-    async def run(recorder: Recorder) -> None:
+    async def run(deployment: Deployment, recorder: Recorder) -> None:
+        learner = deployment.learner()
+        rollouts = deployment.rollouts(policy_version=0)
         loop = TrainingLoop(
-            runner=runner,
-            evaluator=HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed),
-            sampler=sampler,
-            learner=build_learner(config.algo, pretrained, updates=steps),
+            runner=rollouts.runner,
+            evaluator=HeldOutEvaluator(
+                runner=rollouts.runner, config=config.eval, seed=config.seed
+            ),
+            sampler=rollouts.sampler,
+            learner=learner,
             recorder=recorder,
             checkpoints=recorder,
             train=config.train,
@@ -142,12 +139,13 @@ def train(way: str, *, steps: int, groups: int) -> Run:
             seed=config.seed,
             trainable=config.env.trainable,
         )
-        await loop.run(LoopState(step=0, drawn=0, exact=False))
-        await sampler.close()
+        await deployment.watched(loop).run(LoopState(step=0, drawn=0, exact=False))
+        await rollouts.close()
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(Path(folder))
-        asyncio.run(run(recorder))
+        with ray_deployment(ingredients) as deployment:
+            asyncio.run(run(deployment, recorder))
     timed = recorder.lines[1:]  # without the evaluation before the first step
 
     def total(name: str) -> float:
@@ -165,7 +163,7 @@ def train(way: str, *, steps: int, groups: int) -> Run:
 
 
 def measure(way: str, *, steps: int, groups: int) -> Run:
-    """Train in a process of its own."""
+    """Train once, led by a process of its own."""
     sizes = [f"--steps={steps}", f"--groups={groups}"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.overlap", f"--way={way}", *sizes],
