@@ -107,6 +107,32 @@ def make_learner(
     )
 
 
+def rollouts_here(ingredients: Ingredients, *, policy_version: int) -> Rollouts:
+    """Return a sampler of the model, which it copies, and a runner that asks it.
+
+    Args:
+        ingredients: With a sampler of tokens.
+        policy_version: Of the model's weights.
+    """
+    config = ingredients.config
+    assert isinstance(config.sampler, TokenSamplerConfig)
+    sampler = build_sampler(
+        config.sampler, ingredients.pretrained, ingredients.renderer, policy_version=policy_version
+    )
+    return Rollouts(sampler=sampler, runner=runner_here(ingredients, sampler), close=sampler.close)
+
+
+def runner_here(ingredients: Ingredients, sampler: Sampler) -> EpisodeRunner:
+    """Return what plays episodes in this process, wherever they are sampled."""
+    config = ingredients.config
+    policy = TokenPolicy(renderer=ingredients.renderer, sampler=sampler, seed=config.seed)
+    return EpisodeRunner(
+        environment=ingredients.environment,
+        policy=against(policy, ingredients.opponent, config),
+        config=config.rollout,
+    )
+
+
 class LocalDeployment:
     """Everything in this process; learner and checkpoints share the model of ``ingredients``."""
 
@@ -122,22 +148,8 @@ class LocalDeployment:
         self._ingredients.pretrained.save(folder)
 
     def rollouts(self, *, policy_version: int) -> Rollouts:
-        """Return a sampler of the model, which it copies, and a runner that asks it."""
-        config = self._ingredients.config
-        assert isinstance(config.sampler, TokenSamplerConfig)
-        sampler = build_sampler(
-            config.sampler,
-            self._ingredients.pretrained,
-            self._ingredients.renderer,
-            policy_version=policy_version,
-        )
-        policy = TokenPolicy(renderer=self._ingredients.renderer, sampler=sampler, seed=config.seed)
-        runner = EpisodeRunner(
-            environment=self._ingredients.environment,
-            policy=against(policy, self._ingredients.opponent, config),
-            config=config.rollout,
-        )
-        return Rollouts(sampler=sampler, runner=runner, close=sampler.close)
+        """Return what samples and plays in this process, with the learner's weights."""
+        return rollouts_here(self._ingredients, policy_version=policy_version)
 
     def watched(self, backbone: Backbone) -> Backbone:
         """Return it unchanged: nothing can be lost but all of it."""

@@ -36,7 +36,13 @@ from astuner_rl.backbones.ray.rollouts import RolloutActor, RolloutActors
 from astuner_rl.backbones.ray.samplers import MOST_CALLS, SamplerActor, SamplerActors, SamplerClient
 from astuner_rl.backbones.ray.watched import Backbone, WatchedBackbone
 from astuner_rl.config import ExperimentConfig
-from astuner_rl.deployment import Ingredients, Rollouts, make_learner
+from astuner_rl.deployment import (
+    Ingredients,
+    Rollouts,
+    make_learner,
+    rollouts_here,
+    runner_here,
+)
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.ranks import Ranks
@@ -135,6 +141,9 @@ class RayDeployment:
 
     def rollouts(self, *, policy_version: int) -> Rollouts:
         """Return sampler and runner, when they have started and have the learner's weights."""
+        if not self._sampler_actors:
+            copy_weights(self._ingredients.pretrained.model, self.learner().weights())
+            return rollouts_here(self._ingredients, policy_version=policy_version)
         config = self._ingredients.config
         samplers = SamplerActors(
             self._sampler_actors,
@@ -145,17 +154,7 @@ class RayDeployment:
         )
         self._watches += samplers.watches
         if not self._rollout_actors:
-            runner = EpisodeRunner(
-                environment=self._ingredients.environment,
-                policy=against(
-                    TokenPolicy(
-                        renderer=self._ingredients.renderer, sampler=samplers, seed=config.seed
-                    ),
-                    self._ingredients.opponent,
-                    config,
-                ),
-                config=config.rollout,
-            )
+            runner = runner_here(self._ingredients, samplers)
             return Rollouts(sampler=samplers, runner=runner, close=samplers.close)
         workers = RolloutActors(
             self._rollout_actors,

@@ -87,8 +87,11 @@ class BatchStream:
         self._next = step
         self._begun = {batch.step: batch for batch in ahead}
         self._batches: dict[int, _Batch] = {}
-        # Shared by all batches, first come first served: the oldest batch is played first.
-        self._slots = asyncio.Semaphore(runner.config.concurrency)
+        # Shared by all batches, first come first served: the oldest batch is played first, and a
+        # newer one by what it leaves. With more slots than that, both would end late, together.
+        self._slots = asyncio.Semaphore(
+            min(runner.config.concurrency, settings.groups * settings.group_size)
+        )
 
     async def __aenter__(self) -> BatchStream:
         return self

@@ -17,7 +17,7 @@ class RolloutConfig:
     max_tokens: int = 256
     """Tokens of one reply, at most."""
     concurrency: int = 256
-    """Episodes in flight at once."""
+    """Episodes in flight at once, at most; of training no more than a batch has."""
     attempts: int = 2
     """How often an episode is run before its failure counts."""
     max_calls: int = 256

@@ -20,6 +20,9 @@ Watch: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 WATCH_EVERY_S = 1.0
 """Seconds between two looks after an actor."""
+MOST_RESTARTS = 10
+"""Times that an actor is started anew in one launch of a run; one that dies more often will die of
+what it is asked."""
 
 
 async def answer(reference: ObjectRef[T], *, of: str) -> T:
@@ -64,23 +67,31 @@ def answers(
     return result
 
 
-async def watch(look: Callable[[], Awaitable[None]], *, of: str, within_s: float | None) -> None:
+async def watch(look: Callable[[], Awaitable[int]], *, of: str, within_s: float | None) -> None:
     """Look after an actor, again and again, until it is lost or nobody waits any more.
 
     Args:
-        look: Ends when the actor is well.
+        look: Ends when the actor is well, and returns the number of its process.
         of: What is looked after, for messages.
         within_s: Seconds after which an actor that does not answer is lost; None waits for ever.
 
     Raises:
-        LostProcessError: It has died for good, or does not answer.
+        LostProcessError: It has died for good or too often, or does not answer.
     """
+    processes: list[int] = []
     while True:
         try:
             async with asyncio.timeout(within_s):
-                await look()
+                process = await look()
         except TimeoutError as error:
             raise _silent(of, within_s) from error
+        if process not in processes[-1:]:
+            processes.append(process)
+        if len(processes) > 1 + MOST_RESTARTS:
+            raise LostProcessError(
+                f"{of} may die {MOST_RESTARTS} times and has died {len(processes) - 1} times: see "
+                "its last words in Ray's logs"
+            )
         await asyncio.sleep(WATCH_EVERY_S)
 
 

@@ -18,7 +18,7 @@ class SamplerActorsConfig:
     """Actors that sample, each with a model of its own."""
 
     count: int = 1
-    """How many."""
+    """How many; with 0 the process of the command samples, and plays the episodes too."""
     cpus: float = 1.0
     """Ray's logical CPUs for each: what Ray counts, no bound on threads."""
     gpus: float = 0.0
@@ -82,8 +82,13 @@ class RayBackboneConfig:
                 "backbone.address must be null, auto or <host>:<port> of a cluster's head, got "
                 f"{address!r}; set backbone.address=auto on a machine of the cluster"
             )
-        require_range("backbone.samplers.count", self.samplers.count, low=1)
+        require_range("backbone.samplers.count", self.samplers.count, low=0)
         require_range("backbone.rollouts.count", self.rollouts.count, low=0)
+        if self.samplers.count == 0 and self.rollouts.count > 0:
+            raise SettingError(
+                "backbone.samplers.count must be >= 1 where there are rollout workers, which can "
+                "ask no other process for tokens, got 0; set backbone.rollouts.count=0"
+            )
         require_range("backbone.learner.ranks", self.learner.ranks, low=1)
         # A share of nothing could be placed anywhere, so Ray refuses to reserve it.
         require_positive("backbone.samplers.cpus", self.samplers.cpus)

@@ -80,8 +80,9 @@ class LearnerActor:
             ProcessRanks(rank=rank, size=size, init_method=self._store, device=self._device)
         )
 
-    def ready(self) -> None:
-        """Nothing: who answers is there."""
+    def ready(self) -> int:
+        """Return the process: who answers is there."""
+        return os.getpid()
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
         """Train on ``episodes``."""
@@ -204,8 +205,8 @@ class LearnerActors:
             raise
 
 
-async def _look_after(rank: ActorHandle[LearnerActor]) -> None:
-    await answer(rank.ready.remote(), of=LEARNER)
+async def _look_after(rank: ActorHandle[LearnerActor]) -> int:
+    return await answer(rank.ready.remote(), of=LEARNER)
 
 
 def _stay_on_loopback() -> None:

@@ -6,6 +6,7 @@ same episodes, by the same keys.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -35,9 +36,10 @@ class RolloutActor:
     def __init__(self, make: MakeRunner, samplers: SamplerClient) -> None:
         self._runner = MadeOnce(partial(make, samplers))
 
-    async def ready(self) -> None:
-        """Raise what keeps the runner from being made."""
+    async def ready(self) -> int:
+        """Return the process; raises what keeps the runner from being made."""
         await self._runner.get()
+        return os.getpid()
 
     async def run(self, task: Task, key: EpisodeKey, params: SamplingParams) -> Episode:
         """Play one episode."""
@@ -113,5 +115,5 @@ class RolloutActors:
             ray.kill(actor)
 
 
-async def _look_after(actor: ActorHandle[RolloutActor]) -> None:
-    await answer(actor.ready.remote(), of=WORKER)
+async def _look_after(actor: ActorHandle[RolloutActor]) -> int:
+    return await answer(actor.ready.remote(), of=WORKER)

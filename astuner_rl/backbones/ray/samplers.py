@@ -48,6 +48,16 @@ class SamplerTraits:
     """Name of the machine: bits are the same on one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerState:
+    """How a sampler is."""
+
+    process: int
+    """Its number, which is another one when the actor was started anew."""
+    version: int | None
+    """Of the weights that the run has given; None before it gave any."""
+
+
 class SamplerActor:
     """One sampler, in a process of its own; made and asked through ``SamplerActors``."""
 
@@ -62,10 +72,10 @@ class SamplerActor:
         sampler = await self._sampler.get()
         return SamplerTraits(exact=sampler.exact, machine=socket.gethostname())
 
-    async def version(self) -> int | None:
-        """Return the version of the weights that the run has given; None before it gave any."""
+    async def state(self) -> SamplerState:
+        """Return how the sampler is, when it has started."""
         await self._sampler.get()
-        return self._version
+        return SamplerState(process=os.getpid(), version=self._version)
 
     async def generate(
         self, prompt_ids: Sequence[int], params: SamplingParams, key: DrawKey
@@ -230,11 +240,13 @@ class SamplerActors(SamplerClient):
         for actor in self._actors:
             ray.kill(actor)
 
-    async def _look_after(self, actor: ActorHandle[SamplerActor]) -> None:
-        if await answer(actor.version.remote(), of=SAMPLER) is None:
+    async def _look_after(self, actor: ActorHandle[SamplerActor]) -> int:
+        state = await answer(actor.state.remote(), of=SAMPLER)
+        if state.version is None:
             weights, version = self._newest
             loading = actor.load_weights.remote(weights, version, False, self._base)
             await answer(loading, of=SAMPLER)
+        return state.process
 
     def _load(
         self, weights: ObjectRef[PackedWeights], version: int, *, in_flight: bool = False

@@ -170,6 +170,19 @@ def test_the_worked_example() -> None:
     assert asyncio.run(run()) == [{0}, {0}, {1}, {2}]
 
 
+def test_a_newer_batch_has_what_the_older_one_leaves() -> None:
+    async def run() -> list[int]:
+        runner = PatientRunner(turns=(20, 1, 20, 1, 1, 1, 20, 20))
+        settings = batches(steps=2, max_staleness=1)
+        async with BatchStream(runner, settings, step=0, drawn=0) as stream:
+            await trained(runner, stream, steps=2)
+        assert runner.most_at_once == 4
+        return [key.step for key in runner.ended]
+
+    # Two short episodes of the first batch end, and two of the second take their places.
+    assert asyncio.run(run()) == [0, 0, 1, 1, 0, 0, 1, 1]
+
+
 def test_long_episodes_are_trained_as_often_as_they_are_started() -> None:
     async def run() -> Counter[str]:
         # Of two episodes one takes forty times as long.
@@ -216,11 +229,11 @@ def test_what_had_ended_is_not_played_again_and_the_rest_is() -> None:
     assert [(batch.step, batch.starts, len(batch.episodes)) for batch in ahead] == [
         (0, (0,), 2),
         (1, (2,), 2),
-        (2, (4,), 2),
+        (2, (4,), 0),  # the long ones of both others leave it no place
     ]
     assert drawn == 6
     kept = {episode.key for batch in ahead for episode in batch.episodes}
-    assert len(second.started) == 6 and not kept & set(second.started)
+    assert len(second.started) == 8 and not kept & set(second.started)
     assert [len(batch) for batch in taken] == [4, 4, 4]
     assert {e.calls[0].completion.policy_version for e in taken[0]} == {0, 9}
 
