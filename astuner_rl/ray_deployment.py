@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import ray
 import torch
-from ray import ObjectRef
 from ray.actor import ActorHandle
 from transformers import PreTrainedTokenizerFast
 
@@ -31,6 +29,7 @@ from astuner_rl.assembly import (
 from astuner_rl.backbones.ray.answers import Watch
 from astuner_rl.backbones.ray.cluster import ActorPlan, Reservation, connected, reserved
 from astuner_rl.backbones.ray.config import RayBackboneConfig
+from astuner_rl.backbones.ray.kept import Kept
 from astuner_rl.backbones.ray.learner import LearnerActor, LearnerActors
 from astuner_rl.backbones.ray.rollouts import RolloutActor, RolloutActors
 from astuner_rl.backbones.ray.samplers import MOST_CALLS, SamplerActor, SamplerActors, SamplerClient
@@ -94,7 +93,7 @@ def ray_learner(config: ExperimentConfig, pretrained: Pretrained) -> Iterator[Le
     settings = _settings(config)
     plans = {"learner": _learner_plan(settings)}
     with connected(settings), reserved(plans, settings) as reservation:
-        ranks = _start_learner(reservation, config, ray.put(pretrained))
+        ranks = _start_learner(reservation, config, Kept.put(pretrained))
         yield LearnerActors(ranks, answer_s=settings.answer_s)
 
 
@@ -108,19 +107,18 @@ class RayDeployment:
         config, pretrained = ingredients.config, ingredients.pretrained
         self._ingredients = ingredients
         self._settings = _settings(config)
-        # Kept, since actors that are started anew read them again.
-        self._model = ray.put(pretrained)
-        self._speech = ray.put((pretrained.tokenizer, pretrained.stop_token_ids))
+        model = Kept.put(pretrained)
+        speech = Kept.put((pretrained.tokenizer, pretrained.stop_token_ids))
         # The one here is only written to checkpoints, with the weights that the learner offers.
         set_compute_dtype(config.model, pretrained)
-        self._ranks = _start_learner(reservation, config, self._model)
+        self._ranks = _start_learner(reservation, config, model)
         self._sampler_actors = reservation.start(
-            "samplers", SamplerActor, partial(_sampler, config, self._model)
+            "samplers", SamplerActor, partial(_sampler, config, model)
         )
         self._rollout_actors = reservation.start(
             "rollouts",
             RolloutActor,
-            partial(_runner, config, self._speech),
+            partial(_runner, config, speech),
             SamplerClient(self._sampler_actors),
         )
         self._watches: list[Watch] = []
@@ -191,7 +189,7 @@ def _learner_plan(config: RayBackboneConfig) -> ActorPlan:
 
 
 def _start_learner(
-    reservation: Reservation, config: ExperimentConfig, model: ObjectRef[Pretrained]
+    reservation: Reservation, config: ExperimentConfig, model: Kept[Pretrained]
 ) -> list[ActorHandle[LearnerActor]]:
     settings = _settings(config)
     return reservation.start(
@@ -206,15 +204,15 @@ def _start_learner(
 # These run in the actors.
 
 
-def _learner(config: ExperimentConfig, model: ObjectRef[Pretrained], ranks: Ranks) -> Learner:
-    pretrained = ray.get(model)
+def _learner(config: ExperimentConfig, model: Kept[Pretrained], ranks: Ranks) -> Learner:
+    pretrained = model.get()
     _place(pretrained, gpus=_settings(config).learner.gpus)
     return make_learner(config, pretrained, ranks=ranks)
 
 
-async def _sampler(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Sampler:
+async def _sampler(config: ExperimentConfig, model: Kept[Pretrained]) -> Sampler:
     assert isinstance(config.sampler, TokenSamplerConfig)
-    pretrained = await model
+    pretrained = await model.fetch()
     set_compute_dtype(config.model, pretrained)
     if isinstance(config.sampler, TransformersSamplerConfig):  # vLLM places a copy by itself
         _place(pretrained, gpus=_settings(config).samplers.gpus)
@@ -224,12 +222,12 @@ async def _sampler(config: ExperimentConfig, model: ObjectRef[Pretrained]) -> Sa
 
 async def _runner(
     config: ExperimentConfig,
-    speech: ObjectRef[tuple[PreTrainedTokenizerFast, Sequence[int]]],
+    speech: Kept[tuple[PreTrainedTokenizerFast, tuple[int, ...]]],
     samplers: CompletionSource,
 ) -> EpisodeRunner:
     # AgentScope warns of every episode that reaches its limit of replies: metrics count them.
     logging.getLogger("as").setLevel(logging.ERROR)
-    tokenizer, stop_token_ids = await speech
+    tokenizer, stop_token_ids = await speech.fetch()
     renderer = renderer_of(tokenizer, stop_token_ids=stop_token_ids)
     policy = TokenPolicy(renderer=renderer, sampler=samplers, seed=config.seed)
     return EpisodeRunner(

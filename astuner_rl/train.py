@@ -152,7 +152,7 @@ def train(config: ExperimentConfig) -> None:
                 exact = (
                     rollouts.sampler.exact
                     and (opponent is None or opponent.exact)
-                    and config.overlap.max_staleness == 0
+                    and not config.overlap.in_flight
                 )
                 state = replace(state, exact=state.exact and exact)
                 # Agents make many short-lived objects; what is loaded by now need not be looked

@@ -38,7 +38,8 @@ class OverlapConfig:
     is trained with ratios to the weights that sampled; ``algo.importance`` corrects for more."""
     in_flight: bool = False
     """Whether replies that are being sampled go on with new weights as soon as there are some,
-    each token knowing its version; otherwise they are waited for."""
+    each token knowing its version. Otherwise weights change between batches, each of which is
+    sampled by those of ``max_staleness`` updates before, and the run repeats bit for bit."""
 
     def __post_init__(self) -> None:
         require_range("overlap.max_staleness", self.max_staleness, low=0)

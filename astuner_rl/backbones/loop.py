@@ -96,6 +96,10 @@ class TrainingLoop:
         if self.learner.adapters() is not None:
             # From now on the sampler gets adapters alone, and must know what they are added to.
             await self.sampler.load_weights(self.learner.handover(whole=True), version=state.step)
+        ahead = range(state.step, min(state.step + self.overlap.max_staleness, self.train.steps))
+        if state.step > 0 and not {*ahead} <= {batch.step for batch in state.ahead}:
+            # It had come to its end, where nothing was sampled ahead, and is made longer.
+            state = replace(state, exact=False)
         if state.step == 0:
             LOG.debug("phase evaluate 0")
             metrics, episodes = await self.evaluator.figures(step=0)
@@ -112,6 +116,7 @@ class TrainingLoop:
             max_staleness=self.overlap.max_staleness,
             seed=self.seed,
             trainable=self.trainable,
+            interleaved=self.overlap.in_flight,
         )
         # A thread of its own, since episodes are played while it learns; and always the same one,
         # because with several intra-op threads its bits depend on them.
@@ -142,19 +147,23 @@ class TrainingLoop:
         report = await asyncio.get_running_loop().run_in_executor(
             thread, self.learner.update, data.agent_episodes
         )
+        learned = time.perf_counter()
+        if not self.overlap.in_flight:
+            await batches.ended()
+        ready = time.perf_counter()
         await self.sampler.load_weights(
             self.learner.handover(whole=False),
             version=report.updates,
             in_flight=self.overlap.in_flight,
         )
-        learned = time.perf_counter()
+        updated = time.perf_counter()
         metrics: dict[str, float | int | bool] = {
             **rollout_metrics(groups, data, trainable=self.trainable),
             **staleness_metrics(episodes, version=state.step),
             **report.metrics,
-            "time/rollout_s": collected - started,
-            "time/learn_s": learned - collected,
-            "time/step_s": learned - started,
+            "time/rollout_s": collected - started + ready - learned,
+            "time/learn_s": learned - collected + updated - ready,
+            "time/step_s": updated - started,
         }
         state = replace(state, step=state.step + 1)
         if self.overlap.max_staleness > 0:

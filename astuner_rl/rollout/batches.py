@@ -6,6 +6,10 @@ trained on, whatever an episode takes: nothing need be thrown away for its age. 
 are trained in the order in which they were started, long episodes are trained as often as short
 ones. With ``max_staleness`` 0 sampling and learning take turns.
 
+Unless they are ``interleaved``, one batch is played after the other. Whoever then changes the
+weights only when all that were started have ended has each batch sampled by one version, that of
+``max_staleness`` updates before: which tokens there are depends on no clock.
+
 Worked example, ``max_staleness`` 1, where an update takes as long as a batch:
 
     sampler   batch 0   batch 1   batch 2   batch 3
@@ -48,6 +52,8 @@ class BatchSettings:
     """Names the order of the tasks."""
     trainable: Collection[str] | None
     """Roles that learn; None for all."""
+    interleaved: bool = False
+    """Whether a batch takes the places of episodes of an older one that have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +98,7 @@ class BatchStream:
         self._slots = asyncio.Semaphore(
             min(runner.config.concurrency, settings.groups * settings.group_size)
         )
+        self._turn = asyncio.Semaphore(1 + settings.max_staleness if settings.interleaved else 1)
 
     async def __aenter__(self) -> BatchStream:
         return self
@@ -139,6 +146,12 @@ class BatchStream:
                 self._extend(batch)
             batch.task = asyncio.create_task(self._play(step, batch))
 
+    async def ended(self) -> None:
+        """Wait until every batch that was started has been played."""
+        playing = [batch.task for batch in self._batches.values() if not batch.task.done()]
+        if playing:
+            await asyncio.wait(playing)  # what one of them ran into, ``take`` raises
+
     async def take(self, step: int) -> Drawn:
         """Return the batch of ``step`` when it has been played.
 
@@ -166,12 +179,13 @@ class BatchStream:
                 slots=self._slots,
             )
 
-        return await draw_groups(
-            draw,
-            wanted=settings.groups,
-            most_draws=settings.most_draws,
-            trainable=settings.trainable,
-        )
+        async with self._turn:
+            return await draw_groups(
+                draw,
+                wanted=settings.groups,
+                most_draws=settings.most_draws,
+                trainable=settings.trainable,
+            )
 
     def _extend(self, batch: _Batch) -> None:
         """Give a batch the next tasks of the stream."""

@@ -164,6 +164,17 @@ def test_a_run_that_is_done_stays_as_it_is(toy: Runs, tmp_path: Path) -> None:
     assert toy.outcome(tmp_path / "run") == done
 
 
+@pytest.mark.parametrize("max_staleness", [0, 1])
+def test_a_run_that_sampled_ahead_is_exact_until_it_is_made_longer(
+    toy: Runs, tmp_path: Path, max_staleness: int
+) -> None:
+    folder = tmp_path / "run"
+    toy.finish(folder, f"overlap.max_staleness={max_staleness}", "train.steps=2")
+    assert toy.resume(folder, "train.steps=3") == 0
+    exact = [line["run/exact"] for line in toy.metrics(folder)]
+    assert exact == [True, True, True, max_staleness == 0]
+
+
 def test_settings_of_speed_may_change_on_the_way(toy: Runs, tmp_path: Path) -> None:
     whole = toy.expected()
     toy.finish(tmp_path / "parts", "train.steps=2")
@@ -333,14 +344,15 @@ def killable(toy: Runs, tmp_path: Path) -> Killable:
     return Killable(toy, tmp_path)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+@pytest.mark.parametrize(("algorithm", "max_staleness"), [("grpo", 0), ("ppo", 0), ("grpo", 2)])
 def test_a_run_that_is_killed_in_every_phase_is_the_run_that_was_not(
-    toy: Runs, tmp_path: Path, killable: Killable, algorithm: str
+    toy: Runs, tmp_path: Path, killable: Killable, algorithm: str, max_staleness: int
 ) -> None:
-    settings = [*toy.of(algorithm), "train.steps=16", "eval.every=1"]
+    overlap = f"overlap.max_staleness={max_staleness}"
+    settings = [*toy.of(algorithm), overlap, "train.steps=16", "eval.every=1"]
     killable.finish(tmp_path / "whole", *settings)
     run = tmp_path / "killed"
-    random = Random(f"kills/{algorithm}")
+    random = Random(f"kills/{algorithm}/{max_staleness}")
     hit = []
     for phase in PHASES:
         # A phase may be over before a delayed kill comes; one without delay always hits it.

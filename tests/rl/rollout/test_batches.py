@@ -99,7 +99,9 @@ class PatientRunner:
         )
 
 
-def batches(*, steps: int = 4, max_staleness: int = 0, most_draws: int = 1) -> BatchSettings:
+def batches(
+    *, steps: int = 4, max_staleness: int = 0, most_draws: int = 1, interleaved: bool = True
+) -> BatchSettings:
     return BatchSettings(
         steps=steps,
         groups=2,
@@ -108,6 +110,7 @@ def batches(*, steps: int = 4, max_staleness: int = 0, most_draws: int = 1) -> B
         max_staleness=max_staleness,
         seed=0,
         trainable=None,
+        interleaved=interleaved,
     )
 
 
@@ -181,6 +184,36 @@ def test_a_newer_batch_has_what_the_older_one_leaves() -> None:
 
     # Two short episodes of the first batch end, and two of the second take their places.
     assert asyncio.run(run()) == [0, 0, 1, 1, 0, 0, 1, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    turns=st.lists(st.integers(0, 12), min_size=1, max_size=9),
+    learn_turns=st.integers(0, 12),
+    max_staleness=st.integers(0, 3),
+)
+def test_with_one_batch_after_the_other_versions_depend_on_no_clock(
+    turns: list[int], learn_turns: int, max_staleness: int
+) -> None:
+    async def run() -> list[set[int]]:
+        runner = PatientRunner(turns=turns)
+        settings = batches(steps=6, max_staleness=max_staleness, interleaved=False)
+        async with BatchStream(runner, settings, step=0, drawn=0) as stream:
+            versions = []
+            for step in range(6):
+                stream.policy_is_at(step)
+                drawn = await stream.take(step)
+                episodes = [episode for group in drawn.used for episode in group.episodes]
+                versions.append({e.calls[0].completion.policy_version for e in episodes})
+                for _ in range(learn_turns):
+                    await asyncio.sleep(0)
+                await stream.ended()
+                runner.version = step + 1
+        order = [key.step for key in runner.ended]
+        assert order == sorted(order)
+        return versions
+
+    assert asyncio.run(run()) == [{max(0, step - max_staleness)} for step in range(6)]
 
 
 def test_long_episodes_are_trained_as_often_as_they_are_started() -> None:
