@@ -6,7 +6,7 @@ Functions here run in the actors: Ray imports this module on every node.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
