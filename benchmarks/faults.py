@@ -255,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="4 kills of one kind, no measurement")
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=24, help="of a run")
+    parser.add_argument("--steps", type=int, default=96, help="of a run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     names = [kind.name for kind in KINDS]
     parser.add_argument("--kinds", nargs="+", choices=names, default=names, help="of runs")

@@ -118,9 +118,9 @@ class TrainingLoop:
             trainable=self.trainable,
             interleaved=self.overlap.in_flight,
         )
-        # A thread of its own, since episodes are played while it learns; and always the same one,
-        # because with several intra-op threads its bits depend on them.
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="astuner-learner") as thread:
+        # A thread of its own, since episodes are played while it learns and writes; and always the
+        # same one, because with several intra-op threads the learner's bits depend on them.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="astuner-step") as thread:
             async with BatchStream(
                 self.runner, settings, step=state.step, drawn=state.drawn, ahead=state.ahead
             ) as batches:
@@ -144,9 +144,8 @@ class TrainingLoop:
                 f"of a trained role, none of {len(episodes)} did: {failure_reasons(episodes)}"
             )
         LOG.debug("phase learn %d", state.step)
-        report = await asyncio.get_running_loop().run_in_executor(
-            thread, self.learner.update, data.agent_episodes
-        )
+        loop = asyncio.get_running_loop()
+        report = await loop.run_in_executor(thread, self.learner.update, data.agent_episodes)
         learned = time.perf_counter()
         if not self.overlap.in_flight:
             await batches.ended()
@@ -179,9 +178,10 @@ class TrainingLoop:
             logged |= evaluated
         state = state.having_seen(logged)
         LOG.debug("phase record %d", state.step)
-        self.recorder.record(state.step, metrics | {"run/exact": state.exact}, logged)
+        metrics["run/exact"] = state.exact
+        await loop.run_in_executor(thread, self.recorder.record, state.step, metrics, logged)
         state = replace(state, drawn=batches.drawn, ahead=batches.ahead)
         if state.step % self.checkpoint.every == 0 or state.step == self.train.steps:
             LOG.debug("phase checkpoint %d", state.step)
-            self.checkpoints.save(state)
+            await loop.run_in_executor(thread, self.checkpoints.save, state)
         return state

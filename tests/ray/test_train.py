@@ -44,11 +44,13 @@ def at_phase(phase: str, action: Callable[[], None]) -> Iterator[None]:
         LOOP.setLevel(level)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+@pytest.mark.parametrize(
+    "chosen", [["algo=grpo"], ["algo=ppo"], ["overlap.max_staleness=1", "train.steps=3"]]
+)
 def test_a_run_on_ray_is_the_run_in_one_process(
-    toy: Any, nodes: Any, tmp_path: Path, algorithm: str
+    toy: Any, nodes: Any, tmp_path: Path, chosen: list[str]
 ) -> None:
-    settings = [*SHORT, f"algo={algorithm}"]
+    settings = [*SHORT, *chosen]
     whole = toy.expected(*settings)
     spread = nodes.settings("backbone.strategy=SPREAD")
     assert toy.finish(tmp_path / "ray", *settings, *spread) == whole
