@@ -6,7 +6,8 @@ warm start, continued by supervised learning for as long as another part sampled
 many steps that is, a short run before it tells.
 
 ``--with sampler=vllm`` trains the parts that learn by reward with another sampler, or on another
-backbone, and keeps what it measures in files of their own. The bars are the same.
+backbone, and keeps what it measures in files of their own. The bars are the same; supervised
+learning, which samples nothing, is left out.
 
 First and last policy are measured on the same tasks of each held-out set, at temperature 1 and
 greedily, by the project's evaluator with the same draws, so that their difference is paired by
@@ -354,9 +355,7 @@ def trained_policy(
 
 def command_of(part: Part, seed: int, *, plan: Plan) -> list[str]:
     """Settings of a part."""
-    # Supervised learning samples nothing to learn from.
-    variant = plan.variant if part.as_long_as is None else ()
-    return [*part.environment, *part.algorithm, f"seed={seed}", *plan.settings, *variant]
+    return [*part.environment, *part.algorithm, f"seed={seed}", *plan.settings, *plan.variant]
 
 
 def sft_command(part: Part, seed: int, *, steps: int, examples: int, plan: Plan) -> list[str]:
@@ -538,6 +537,8 @@ def main(benchmark: Benchmark) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     name = variant_name(benchmark, options.variant)
     work = (options.work or Path("runs/benchmarks") / name).absolute()
+    if options.variant:
+        names = [part.name for part in benchmark.parts if part.as_long_as is None]
     parts = names if "all" in options.part else options.part
     if options.quick:
         work = fresh_folder(work / "quick")

@@ -28,11 +28,13 @@ class Kept(Generic[T]):
 
     def get(self) -> T:
         """Return the value, in any process; it may be mapped from memory that others read."""
-        return ray.get(self._reference())
+        value: T = ray.get(self._reference())
+        return value
 
     async def fetch(self) -> T:
         """Return the value as ``get`` does, where blocking would stop others."""
-        return await self._reference()
+        value: T = await self._reference()
+        return value
 
     def _reference(self) -> ObjectRef[T]:
         return cast("ObjectRef[T]", cloudpickle.loads(self.reference))

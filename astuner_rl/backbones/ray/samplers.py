@@ -241,7 +241,7 @@ class SamplerActors(SamplerClient):
             ray.kill(actor)
 
     async def _look_after(self, actor: ActorHandle[SamplerActor]) -> int:
-        state = await answer(actor.state.remote(), of=SAMPLER)
+        state: SamplerState = await answer(actor.state.remote(), of=SAMPLER)
         if state.version is None:
             weights, version = self._newest
             loading = actor.load_weights.remote(weights, version, False, self._base)
