@@ -514,6 +514,11 @@ def quick_plan(folder: Path, *, environment: Sequence[str]) -> Plan:
     )
 
 
+def part_names(benchmark: Benchmark, variant: Sequence[str]) -> list[str]:
+    """Return the parts that are measured: with other settings those that learn by reward."""
+    return [part.name for part in benchmark.parts if part.as_long_as is None or not variant]
+
+
 def variant_name(benchmark: Benchmark, variant: Sequence[str]) -> str:
     """Name a benchmark with other settings: ``learning_gsm8k_vllm`` is with ``sampler=vllm``."""
     return "_".join([benchmark.name, *(setting.partition("=")[2] for setting in variant)])
@@ -521,11 +526,12 @@ def variant_name(benchmark: Benchmark, variant: Sequence[str]) -> str:
 
 def main(benchmark: Benchmark) -> None:
     """Measure what is asked for and not kept yet, and report."""
-    names = [part.name for part in benchmark.parts]
     parser = argparse.ArgumentParser(description=benchmark.about)
     parser.add_argument("--quick", action="store_true", help="a small version, no measurement")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--part", nargs="+", choices=[*names, "all"], default=["all"])
+    parser.add_argument(
+        "--part", nargs="+", choices=[*part_names(benchmark, ()), "all"], default=["all"]
+    )
     parser.add_argument("--with", nargs="+", choices=VARIANTS, default=[], dest="variant")
     parser.add_argument("--work", type=Path, help="folder of what is done; one under runs/")
     parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
@@ -537,9 +543,10 @@ def main(benchmark: Benchmark) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     name = variant_name(benchmark, options.variant)
     work = (options.work or Path("runs/benchmarks") / name).absolute()
-    if options.variant:
-        names = [part.name for part in benchmark.parts if part.as_long_as is None]
+    names = part_names(benchmark, options.variant)
     parts = names if "all" in options.part else options.part
+    if not set(parts) <= set(names):
+        parser.error(f"--part must be among {', '.join(names)} beside --with")
     if options.quick:
         work = fresh_folder(work / "quick")
         plan = quick_plan(work, environment=benchmark.parts[0].environment)

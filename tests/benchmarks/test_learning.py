@@ -15,6 +15,7 @@ from benchmarks.learning import (
     Store,
     command_of,
     gain,
+    part_names,
     sft_command,
     variant_name,
 )
@@ -164,6 +165,7 @@ def test_a_variant_is_of_what_learns_by_reward_and_has_a_name_of_its_own() -> No
     variant = ("sampler=vllm", "backbone=ray")
     plan = Plan(tasks=4, settings=(), variant=variant, sft_examples=9, sft_steps=None)
     assert command_of(GRPO, 2, plan=plan) == ["env=gsm8k", "algo=grpo", "seed=2", *variant]
-    assert command_of(SFT, 2, plan=plan) == ["env=gsm8k", "algo=sft", "seed=2"]
+    assert part_names(BENCHMARK, variant) == ["grpo", "control", "ppo"]
+    assert part_names(BENCHMARK, ()) == ["grpo", "control", "ppo", "sft"]
     assert variant_name(BENCHMARK, variant) == "learning_gsm8k_vllm_ray"
     assert variant_name(BENCHMARK, ()) == "learning_gsm8k"
