@@ -82,7 +82,7 @@ def test_gsm8k_trains_on_it(toy: Any, nodes: Any, tmp_path: Path) -> None:
 def test_without_rollout_workers_episodes_are_played_here(
     toy: Any, nodes: Any, tmp_path: Path, samplers: int
 ) -> None:
-    settings = [*SHORT, "algo=grpo"]
+    settings = [*SHORT, "eval.every=1"]
     whole = toy.expected(*settings)
     here = nodes.settings(f"backbone.samplers.count={samplers}", "backbone.rollouts.count=0")
     toy.start(tmp_path / "ray", *settings, *here, "train.steps=1")
