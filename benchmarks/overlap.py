@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--way", choices=list(WAYS), help="train once in this way, in JSON")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--groups", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.steps, arguments.groups, arguments.repeats = 3, 2, 1
