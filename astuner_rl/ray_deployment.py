@@ -109,7 +109,8 @@ class RayDeployment:
         self._settings = _settings(config)
         model = Kept.put(pretrained)
         speech = Kept.put((pretrained.tokenizer, pretrained.stop_token_ids))
-        # The one here is only written to checkpoints, with the weights that the learner offers.
+        # The one here has weights that the learner offers: to be written to checkpoints, and to be
+        # sampled from where there are no sampler actors.
         set_compute_dtype(config.model, pretrained)
         self._ranks = _start_learner(reservation, config, model)
         self._sampler_actors = reservation.start(

@@ -83,7 +83,7 @@ def test_without_rollout_workers_episodes_are_played_here(
     settings = [*SHORT, "eval.every=1"]
     whole = toy.expected(*settings)
     here = nodes.settings(f"backbone.samplers.count={samplers}", "backbone.rollouts.count=0")
-    toy.start(tmp_path / "ray", *settings, *here, "train.steps=1")
+    assert toy.start(tmp_path / "ray", *settings, *here, "train.steps=1") == 0
     assert toy.resume(tmp_path / "ray", "train.steps=2") == 0
     assert toy.outcome(tmp_path / "ray") == whole
 
@@ -228,6 +228,15 @@ def test_resources_that_the_cluster_has_not_got_are_refused(
     said = refusal(toy.start(tmp_path / "run", *settings), capsys)
     assert "backbone.samplers: 2 x 0.1 CPU, 1 GPU" in said
     assert "the cluster has 2 CPU, 0 GPU" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_rollout_workers_need_samplers_that_they_can_ask(
+    toy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["backbone=ray", "backbone.samplers.count=0", "backbone.rollouts.count=1"]
+    said = refusal(toy.start(tmp_path / "run", *settings), capsys)
+    assert "backbone.samplers.count must be >= 1 where there are rollout workers" in said
     assert not (tmp_path / "run").exists()
 
 
