@@ -14,7 +14,6 @@ SMALL_MODEL = [
     "model.demonstrations=200",
     "model.passes=1",
     "model.held_out=10",
-    "model.minutes=0.5",
     "model.cache=cache",
 ]
 SHORT_RUN = [

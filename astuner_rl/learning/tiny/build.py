@@ -141,7 +141,6 @@ def _build(
         held_out_examples,
         passes=config.passes,
         batch_tokens=config.batch_tokens,
-        limit_s=60 * config.minutes,
         seed=config.seed,
         say=say,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from astuner_gym.errors import SettingError
-from astuner_rl.rules import require_positive, require_range
+from astuner_rl.rules import require_range
 
 HEAD_SIZE = 32
 
@@ -24,14 +24,11 @@ class TinyConfig:
     """How many demonstrations the warm start imitates; fewer if the environment has fewer."""
     passes: int = 3
     """How often it sees each while the learning rate falls; it then goes on until held-out accuracy
-    is flat."""
+    is flat, at most as long again."""
     held_out: int = 256
     """How many held-out demonstrations it is measured on."""
     batch_tokens: int = 4096
     """Tokens, padding included, of one optimizer step."""
-    minutes: float = 10.0
-    """Wall-clock limit of the warm start; on a machine so slow that it binds, the plan is shortened
-    to fit, and the model then depends on the machine's speed."""
     seed: int = 0
     """Of initial weights and order."""
     cache: str | None = None
@@ -48,4 +45,3 @@ class TinyConfig:
         require_range("model.passes", self.passes, low=1)
         require_range("model.held_out", self.held_out, low=1)
         require_range("model.batch_tokens", self.batch_tokens, low=1)
-        require_positive("model.minutes", self.minutes)

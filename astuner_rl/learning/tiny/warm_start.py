@@ -4,7 +4,8 @@ Matrices inside the layers are stepped by Muon (Jordan et al. 2024, "Muon: An op
 layers in neural networks"), with which this model learns to solve problems from about half the
 tokens that AdamW needs; embeddings and norms are stepped by AdamW. The learning rate rises and
 then falls linearly over the steps that are planned; at its lowest, training goes on until held-out
-accuracy is flat over three evaluations.
+accuracy is flat over three evaluations, at most as long again as planned. The clock decides
+nothing: the seed names the model.
 
 Every batch is cut in two halves whose gradients are computed by two threads and then added: the
 model is too small for one operation to keep two cores busy. The halves do not depend on the
@@ -43,6 +44,8 @@ FLOOR = 0.03
 """Share of its peak below which the learning rate never falls."""
 EVALUATIONS = 20
 """In the planned steps, and as far apart after them."""
+MOST = 2
+"""Times the planned steps after which training ends although held-out accuracy still rises."""
 FLAT = 0.02
 """By how much held-out accuracy may rise where it is called flat: about its standard error."""
 HALVES = 2
@@ -72,7 +75,6 @@ def warm_start(
     *,
     passes: int,
     batch_tokens: int,
-    limit_s: float,
     seed: int,
     say: Callable[[str], None],
 ) -> list[Evaluation]:
@@ -84,8 +86,6 @@ def warm_start(
         held_out: Without errors.
         passes: How often each example is seen while the learning rate falls.
         batch_tokens: Tokens, padding included, of one step.
-        limit_s: Wall-clock limit. Where the pace so far would break it, fewer steps are planned
-            from then on, so that the learning rate still falls.
         seed: Of the order of examples.
         say: Takes a line at every evaluation.
 
@@ -120,8 +120,6 @@ def warm_start(
 
             rate = halves.solve_rate(held_out)
             seconds = time.monotonic() - start
-            if step < planned:
-                planned = min(planned, max(step, int(step * limit_s / seconds)))
             evaluation = Evaluation(
                 step=step,
                 seconds=round(seconds, 1),
@@ -137,7 +135,7 @@ def warm_start(
                 f"{rate.sampled:.1%} at T = 1"
             )
             losses.clear()
-            if step >= planned and (is_flat(evaluations) or seconds >= limit_s):
+            if step >= planned and (is_flat(evaluations) or step >= MOST * planned):
                 break
     return evaluations
 
