@@ -15,8 +15,8 @@ from astuner_gym.judging.answers import answer_text
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 
-# Scripts without spaces between words count by character.
-_WORDS: Final = re.compile(r"[\u3040-\ud7af]|[^\W\u3040-\ud7af]+|[^\w\s]")
+# Scripts without spaces between words count by character, and marks such as #### as one word.
+_WORDS: Final = re.compile(r"[\u3040-\ud7af]|[^\W\u3040-\ud7af]+|[^\w\s]+")
 
 
 class RepetitionPenalty:

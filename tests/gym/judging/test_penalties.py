@@ -34,6 +34,7 @@ def penalty(judge: Judge, output: JsonValue) -> float:
         ("a b c d", 3, 0.0),
         ("A b. a B.", 2, 0.4),  # of a b, b ., . a, a b, b .
         ("a b", 3, 0.0),
+        ("#### 4", 1, 0.0),
         ("", 1, 0.0),
         ("好好好", 1, 2 / 3),
     ],
