@@ -67,4 +67,8 @@ def test_the_base_install_needs_no_torch(wheel: Path) -> None:
     lines = text(wheel, "METADATA").splitlines()
     needs = [line.removeprefix("Requires-Dist: ") for line in lines if "Requires-Dist: " in line]
     base = [each for each in needs if "extra ==" not in each]
-    assert sorted(re.match(r"[\w-]+", each)[0] for each in base) == ["agentscope", "gymnasium"]
+    assert sorted(re.match(r"[\w-]+", each)[0] for each in base) == [
+        "agentscope",
+        "gymnasium",
+        "pyyaml",
+    ]
