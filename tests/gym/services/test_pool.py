@@ -393,7 +393,8 @@ async def main():
         service = httpx.get(lease.base_url, headers=lease.headers).json()
         spawned = httpx.post(lease.base_url + "/spawn", headers=lease.headers).json()
         if sys.argv[3] == "forks" and not os.fork():
-            await asyncio.to_thread(input)
+            sys.stdin.read()  # holds all that the owner held until the test is over
+            os._exit(0)
         print(service, spawned, flush=True)
         if sys.argv[3] != "returns":
             await asyncio.to_thread(sys.stdin.read)
