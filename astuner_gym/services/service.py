@@ -17,6 +17,8 @@ from astuner_gym.services.command import PORT, ServiceCommand
 
 _GRACE_S = 2.0
 """How long a service may tidy up after SIGTERM before it is killed."""
+_SHOWN_OF_LOG = 1000
+"""Bytes of a log that a message shows."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 """Between two questions to a service that is not ready."""
 
@@ -118,7 +120,7 @@ class Service:
             raise ServiceStartError(
                 f"a service must be ready within {patience.start_s:g} s, and {argv} "
                 + (f"ended with {process.returncode}" if ended else "was not")
-                + f"; its log is {log}"
+                + f"; its log, {log}, ends with\n{_end_of(log)}"
             )
         return service
 
@@ -187,6 +189,12 @@ class Service:
         # It reads no tokens, or has ended: the next probe will show.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._tokens, f"{token}\n".encode("ascii"))
+
+
+def _end_of(log: Path) -> str:
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - _SHOWN_OF_LOG))
+        return lines.read().decode(errors="replace")
 
 
 def _free_port() -> int:

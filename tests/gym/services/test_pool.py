@@ -300,6 +300,7 @@ def test_check_tells_of_the_death_during_a_lease(tmp_path: Path) -> None:
     [
         (["/no/such/program"], "ended with 127"),
         ([sys.executable, "-c", "import sys; sys.exit(3)"], "ended with 3"),
+        ([sys.executable, "-c", "import sys; sys.exit('no licence')"], "(?s)log.*no licence"),
         ([sys.executable, "-c", "import time; time.sleep(60)"], "ready within 0.5 s"),
     ],
 )
@@ -307,7 +308,7 @@ def test_service_that_cannot_start_fails_whoever_waits(
     argv: list[str], reason: str, tmp_path: Path
 ) -> None:
     async def run() -> None:
-        patience = Patience(start_s=60.0 if "ended" in reason else 0.5)
+        patience = Patience(start_s=0.5 if "within" in reason else 60.0)
         pool = ServicePool(ServiceCommand(argv=argv), 1, tmp_path, patience=patience)
         try:
             with pytest.raises(ServiceStartError, match=reason):
