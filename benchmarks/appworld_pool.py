@@ -25,6 +25,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 from astuner_envs.appworld.demonstrations import expert_replies
@@ -64,12 +65,12 @@ class Scripted:
 class Stage:
     """Mini-world episodes of known reward over pools that are timed."""
 
-    def __init__(self, executors: TimedPool, evaluators: TimedPool) -> None:
-        """Play over these pools."""
+    def __init__(self, executors: TimedPool, evaluators: TimedPool, *, tasks: int) -> None:
+        """Play so many tasks, again and again, over these pools."""
         self._pools = (executors, evaluators)
         self._workflow = AppWorldWorkflow(executors=executors, evaluators=evaluators, max_turns=5)
         self._judge = AppWorldJudge(reward=Reward.DENSE, forfeit=True)
-        self._variants = [(id_, variant) for _, id_, variant in numbered_variants(scale=0.1)]
+        self._variants = [(id_, each) for _, id_, each in islice(numbered_variants(), tasks)]
         self._tasks = AppWorldTasks(mini_world().open, [id_ for id_, _ in self._variants])
 
     @property
@@ -94,7 +95,7 @@ def expected(index: int) -> float:
 
 
 @asynccontextmanager
-async def stage(worlds: int, folder: Path) -> AsyncIterator[Stage]:
+async def stage(worlds: int, folder: Path, *, tasks: int) -> AsyncIterator[Stage]:
     """Start so many worlds and an evaluator, with logs and scratch in the folder."""
     python, folders = engine_python(None), mini_world()
     patience = Patience(start_s=600.0)
@@ -104,15 +105,15 @@ async def stage(worlds: int, folder: Path) -> AsyncIterator[Stage]:
         TimedPool(executor, worlds, folder, name="executor", patience=patience) as executors,
         TimedPool(evaluator, 1, folder, name="evaluator", patience=patience) as evaluators,
     ):
-        yield Stage(executors, evaluators)
+        yield Stage(executors, evaluators, tasks=tasks)
 
 
-async def under_kills(worlds: int, *, episodes: int) -> tuple[Fates, int]:
+async def under_kills(worlds: int, *, episodes: int, tasks: int) -> tuple[Fates, int]:
     """Play the episodes; returns their fates and how many processes were left."""
     started = Started()
     watching = asyncio.create_task(started.watch())
     with tempfile.TemporaryDirectory() as folder:
-        async with stage(worlds, Path(folder)) as played:
+        async with stage(worlds, Path(folder), tasks=tasks) as played:
             fates = await play_under_kills(
                 played.play,
                 expected=expected,
@@ -127,15 +128,15 @@ async def under_kills(worlds: int, *, episodes: int) -> tuple[Fates, int]:
 
 
 async def overhead(*, episodes: int) -> tuple[float, float]:
-    """Play in peace, one by one; returns seconds of leases and of everything, per episode."""
+    """Play each task in peace, one by one; returns seconds of leases, and of all, per episode."""
     with tempfile.TemporaryDirectory() as folder:
-        async with stage(1, Path(folder)) as played:
+        async with stage(1, Path(folder), tasks=episodes) as played:
             for index in range(2):  # a world's first episode imports what later ones find
                 await played.play(index)
             before, start = played.overhead_s, time.perf_counter()
             for index in range(episodes):
                 reward = await played.play(index)
-                assert reward == expected(index), "in peace every reward is as expected"
+                assert reward == expected(index), f"task {index} is worth {reward} in peace"
             took = time.perf_counter() - start
             return (played.overhead_s - before) / episodes, took / episodes
 
@@ -143,7 +144,7 @@ async def overhead(*, episodes: int) -> tuple[float, float]:
 async def play_until_killed() -> None:
     """Play for ever; prints a line once services run and an episode is over."""
     with tempfile.TemporaryDirectory() as folder:
-        async with stage(2, Path(folder)) as played:
+        async with stage(2, Path(folder), tasks=2) as played:
             await played.play(0)
             print(f"playing over {len(servers())} services", flush=True)
             index = 0
@@ -175,10 +176,10 @@ def main() -> None:
     if arguments.play_until_killed:
         asyncio.run(play_until_killed())
         return
-    sizes, episodes = ([2], 20) if arguments.quick else ([1, 2, 4], 200)
+    sizes, episodes, tasks = ([2], 20, 10) if arguments.quick else ([1, 2, 4], 200, 50)
 
     load_before = os.getloadavg()[0]
-    lease_s, episode_s = asyncio.run(overhead(episodes=10 if arguments.quick else 50))
+    lease_s, episode_s = asyncio.run(overhead(episodes=tasks))
     print(f"an episode takes {1000 * episode_s:.0f} ms in peace, leases {1000 * lease_s:.1f} ms")
     print(
         f"\n{'worlds':>6}{'episodes':>10}{'kills':>7}{'failed attempts':>17}{'dropped':>9}", end=""
@@ -187,7 +188,9 @@ def main() -> None:
     fates: dict[int, Fates] = {}
     left: dict[int, int] = {}
     for worlds in sizes:
-        fates[worlds], left[worlds] = asyncio.run(under_kills(worlds, episodes=episodes))
+        fates[worlds], left[worlds] = asyncio.run(
+            under_kills(worlds, episodes=episodes, tasks=tasks)
+        )
         fate = fates[worlds]
         print(f"{worlds:6}{fate.finished:10}{fate.kills:7}{fate.failed_attempts:17}", end="")
         print(f"{fate.dropped:9}{fate.scored_wrongly:7}{fate.hanging:9}", end="")
@@ -198,6 +201,7 @@ def main() -> None:
         "appworld_pool",
         figures={
             "episodes": episodes,
+            "tasks": tasks,
             "kill_every": KILL_EVERY,
             "load_average": load_before,
             "lease_s": lease_s,
