@@ -433,7 +433,7 @@ def test_service_ends_with_its_keeper(tmp_path: Path) -> None:
                     Path(f"/proc/{service}/stat").read_text().rpartition(")")[2].split()[1]
                 )
                 os.kill(keeper, signal.SIGKILL)
-        wait_until(lambda: not alive(service))
+                wait_until(lambda: not alive(service))
 
     with_pool(tmp_path, use)
 
