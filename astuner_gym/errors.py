@@ -23,6 +23,18 @@ class WorkflowError(AstunerError):
     """The user's workflow raised, or returned something that is no result."""
 
 
+class ServiceError(WorkflowError):
+    """A service of the environment failed, not the agents: the episode says nothing about them."""
+
+
+class ServiceStartError(ServiceError):
+    """A service did not start, or was not ready in time; the message names its log."""
+
+
+class ServiceLostError(ServiceError):
+    """A service ended or stopped answering while an episode held it; the message names its log."""
+
+
 class JudgeError(AstunerError):
     """A judge raised, or returned something that is no score."""
 

@@ -1,0 +1,1 @@
+"""Environment services in processes of their own, leased to one episode at a time; sandboxes."""

@@ -1,0 +1,204 @@
+"""One service: a child process that is started, asked, handed from lease to lease, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from astuner_gym.errors import ServiceStartError
+from astuner_gym.services import keeper
+from astuner_gym.services.command import PORT, ServiceCommand
+
+_GRACE_S = 2.0
+"""How long a service may tidy up after SIGTERM before it is killed."""
+_SHOWN_OF_LOG = 1000
+"""Bytes of a log that a message shows."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
+"""Between two questions to a service that is not ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a service is waited for."""
+
+    start_s: float = 120.0
+    """From its start until it is ready."""
+    answer_s: float = 5.0
+    """For the answer to a probe of a service that was ready before."""
+
+
+class Service:
+    """A running service. All methods belong to the event loop that started it."""
+
+    def __init__(
+        self,
+        command: ServiceCommand,
+        process: asyncio.subprocess.Process,
+        *,
+        base_url: str,
+        tokens: int,
+        log: Path,
+        patience: Patience,
+    ) -> None:
+        """Hold a process that :meth:`start` has started.
+
+        Args:
+            command: What was started.
+            process: The keeper of the service.
+            base_url: Where the service listens.
+            tokens: File descriptor of the service's input, which is closed to end it.
+            log: What the service writes.
+            patience: How long it is waited for.
+        """
+        self.base_url = base_url
+        self.log = log
+        self.leases = 0
+        """How many have begun."""
+        self._command = command
+        self._process = process
+        self._tokens: int | None = tokens
+        self._patience = patience
+
+    @classmethod
+    async def start(cls, command: ServiceCommand, *, log: Path, patience: Patience) -> Service:
+        """Start a service and wait until it is ready.
+
+        Args:
+            command: What to start.
+            log: File that the service's output is appended to.
+            patience: How long to wait.
+
+        Raises:
+            ServiceStartError: It cannot be started, ended, or was not ready in time.
+        """
+        port = _free_port()
+        argv = [argument.replace(PORT, str(port)) for argument in command.argv]
+        lines, tokens = os.pipe()
+        os.set_blocking(tokens, False)
+        try:
+            with log.open("ab") as output:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *["-I", "-S", keeper.__file__, str(os.getpid()), str(_GRACE_S), *argv],
+                    stdin=lines,
+                    stdout=output,
+                    stderr=output,
+                    cwd=command.cwd,
+                    env=dict(command.env),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(tokens)
+            raise ServiceStartError(f"cannot start {argv}: {error}") from error
+        except asyncio.CancelledError:
+            os.close(tokens)
+            raise
+        finally:
+            os.close(lines)
+        service = cls(
+            command,
+            process,
+            base_url=f"http://127.0.0.1:{port}",
+            tokens=tokens,
+            log=log,
+            patience=patience,
+        )
+        try:
+            ready = await service.admit(secrets.token_urlsafe(), within_s=patience.start_s)
+        except BaseException:  # a cancellation, or whatever a user's probe raised
+            await service.end()
+            raise
+        if not ready:
+            ended = not service.running
+            await service.end()
+            raise ServiceStartError(
+                f"a service must be ready within {patience.start_s:g} s, and {argv} "
+                + (f"ended with {process.returncode}" if ended else "was not")
+                + f"; its log, {log}, ends with\n{_end_of(log)}"
+            )
+        return service
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is known to run."""
+        return self._process.returncode is None and self._tokens is not None
+
+    async def admit(self, token: str, *, within_s: float | None = None) -> bool:
+        """Let ``token`` count in place of the one before; returns whether the service takes it.
+
+        Args:
+            token: Of the lease that begins.
+            within_s: How long to wait; as long as for any answer if None.
+        """
+        self._send(token)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._patience.answer_s if within_s is None else within_s)
+        pause_s = _FIRST_PAUSE_S
+        while self.running and loop.time() < deadline:
+            if await self.answers(token):
+                return True
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return False
+
+    async def answers(self, token: str) -> bool:
+        """Return whether the service runs and serves the holder of ``token``."""
+        try:
+            async with asyncio.timeout(self._patience.answer_s):
+                answered = await self._command.ready(self.base_url, token=token)
+        except (OSError, TimeoutError):
+            return False
+        # Another program may have been given the port of a service that has ended.
+        return answered and self.running
+
+    def shut_out(self) -> None:
+        """Let no token count."""
+        self._send("")
+
+    def retire(self) -> None:
+        """Have the service ended, without waiting for it."""
+        if self._tokens is not None:
+            os.close(self._tokens)
+            self._tokens = None
+
+    async def ended(self) -> int:
+        """Wait until the service, and all that it has started, is gone; returns its status."""
+        return await self._process.wait()
+
+    async def end(self) -> int:
+        """End the service; returns its exit status."""
+        self.retire()
+        # A cancelled caller gets no rest either until it has ended.
+        waiting = asyncio.ensure_future(self._process.wait())
+        while not waiting.done():
+            try:
+                await asyncio.wait([waiting])
+            except asyncio.CancelledError:
+                continue
+        return waiting.result()
+
+    def _send(self, token: str) -> None:
+        if self._tokens is None:
+            return
+        # It reads no tokens, or has ended: the next probe will show.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._tokens, f"{token}\n".encode("ascii"))
+
+
+def _end_of(log: Path) -> str:
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - _SHOWN_OF_LOG))
+        return lines.read().decode(errors="replace")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
