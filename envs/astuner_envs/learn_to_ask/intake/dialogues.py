@@ -94,7 +94,7 @@ class Intakes:
         rng = random.Random(_hash("dialogue", str(self.split), self.seed, index))
         while True:
             intake = _draw(f"{self.split}-{index}", Split(self.split), rng)
-            if self.split == Split.UNSEEN or _split_of(intake) == self.split:
+            if intake is not None:
                 return intake
 
 
@@ -121,12 +121,14 @@ def _hash(*key: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest())
 
 
-def _split_of(intake: Intake) -> Split | None:
-    opening = _hash("opening", intake.session.messages[0].text) % RESERVED == 0
-    case = _hash("case", intake.case) % RESERVED == 0
-    if opening != case:
-        return None
-    return Split.HELDOUT if opening else Split.TRAIN
+def _belongs(split: Split, *, opening: str, case: tuple[tuple[str, str], ...]) -> bool:
+    if split is Split.UNSEEN:
+        return True
+    reserved = (
+        _hash("opening", opening) % RESERVED == 0,
+        _hash("case", case) % RESERVED == 0,
+    )
+    return all(reserved) if split is Split.HELDOUT else not any(reserved)
 
 
 def _pick(rng: random.Random, options: Sequence[_T]) -> _T:
@@ -134,12 +136,17 @@ def _pick(rng: random.Random, options: Sequence[_T]) -> _T:
     return options[int(rng.random() * len(options))]
 
 
-def _draw(name: str, split: Split, rng: random.Random) -> Intake:
+def _draw(name: str, split: Split, rng: random.Random) -> Intake | None:
+    """One draw of a case and a dialogue, or None where they belong to another split."""
     topic = _pick(rng, UNSEEN_TOPICS if split is Split.UNSEEN else TRAIN_TOPICS)
     values = {slot.name: _pick(rng, slot.values) for slot in SLOTS.values()}
     slots = matters(topic, values)
+    case = (("topic", topic.name), *((slot, values[slot].name) for slot in slots))
     person = _Person(rng, values=values, slots=slots)
-    messages = [Message(Speaker.PERSON, person.open(topic))]
+    opening = person.open(topic)
+    if not _belongs(split, opening=opening, case=case):
+        return None
+    messages = [Message(Speaker.PERSON, opening)]
     missing = [person.missing]
     while person.missing:
         slot = person.next_slot()
@@ -149,7 +156,7 @@ def _draw(name: str, split: Split, rng: random.Random) -> Intake:
     messages.append(Message(Speaker.CLERK, _pick(rng, CLOSINGS)))
     return Intake(
         session=Session(id=name, topic=topic.name, messages=tuple(messages)),
-        case=(("topic", topic.name), *((slot, values[slot].name) for slot in slots)),
+        case=case,
         missing=tuple(missing),
     )
 
