@@ -46,17 +46,17 @@ FORM: Final = (
     ),
     _aspect(
         "onset",
-        r"since when|how long|when (?:did|was|has|have|is|were) (?!you (?:buy|get) (?:it|this))|"
+        r"since when|how long|for how many|did it (?:start|begin)|when (?:did|was|has|have|is|were) (?!you (?:buy|get) (?:it|this))|"
         r"going on|how recently|what time did",
         r"since\b|start(?:ed|s)\b|began|begun|came on|first time|noticed|for (?:some|many|the last|"
         rf"the past|about|over|almost|nearly|around) .{{0,12}}{_UNIT}|for (?:a )?{_NUMBER} "
-        rf"(?:or \w+ )?{_UNIT}|{_NUMBER} {_UNIT} (?:now|ago)|for weeks|for days|for months|"
+        rf"(?:or \w+ )?{_UNIT}|{_NUMBER} {_UNIT} (?:now|ago|by)|for weeks|for days|for months|"
         r"for years|yesterday|this morning|last night|sudden|just happened|long time ago",
     ),
     _aspect(
         "frequency",
         r"how often|how frequent|how many times|all the time|every time|every day|come and go|"
-        r"always|constant|now and then",
+        r"always|constant|now and then|each time|(?:only|just) sometimes|regularly happen",
         r"all the time|whenever|never a moment|every (?:hour|day|night|morning|evening|few|other|"
         r"week|month)|(?:once|twice|times) (?:or \w+ )?an? (?:day|week|month|year|night)|daily|"
         r"weekly|now and then|once in a while|comes and goes|mostly it works|constant|occasional|"
@@ -64,66 +64,74 @@ FORM: Final = (
     ),
     _aspect(
         "place",
-        r"where\b|which (?:room|side|part|area|leg|arm|knee|foot|hand|ear|eye)|what part|"
-        r"point to|does it (?:move|spread|radiate)|anywhere else",
+        r"where\b|(?:which|what) (?:room|floor|side|part|area|leg|arm|knee|foot|hand|ear|eye)|"
+        r"point to|(?:move|spread|radiate|travel)s? anywhere|radiat|anywhere else",
         r"in the (?:kitchen|cellar|basement|attic|hall|bath)|beside the|where we cook|below the|"
         r"upstairs|downstairs|on the third floor|(?:right|left|lower|upper|middle|both) (?:side|"
         r"arm|leg|knee|foot|hand|hip|shoulder|back|ear|eye|ankle|wrist|sides|legs|knees)|"
-        r"on (?:my|the) (?:right|left)|down my|radiat|behind (?:my|the)",
+        r"on (?:my|the) (?:right|left)|(?:up|down) my|radiat|behind (?:my|the)",
     ),
     _aspect(
         "severity",
         r"how (?:bad|severe|strong|intense|much does it hurt|painful)|scale (?:of|from)|"
-        r"out of ten|mild|rate (?:the|your)",
-        r"out of (?:ten|10)|\d+/10|mild|severe|terrible|awful|unbearable|worst|excruciating|"
+        r"out of ten|mild|rate (?:the|your)|sharp|dull|burning|stabbing",
+        r"out of (?:ten|10)|\d+/10|(?:it|say|about|maybe) an? (?:one|two|three|"
+        r"four|five|six|seven|eight|nine|ten)\b|"
+        r"burns?\b|burning|stabbing|mild|severe|terrible|awful|unbearable|worst|excruciating|"
         r"really bad|a dull|sharp|not too bad",
+    ),
+    _aspect(
+        "amount",
+        r"how (?:much (?!does it hurt)|high|loud|large|big|heavy|many (?!times|years|months|weeks|"
+        r"days))",
+        r"\d+ ?(?:mg|milligrams|pounds|degrees|units)|half a|an? (?:pack|glass|little|lot)\b",
     ),
     _aspect(
         "availability",
         r"when (?:are|will) you (?:be )?(?:at )?home|when can (?:somebody|someone|we|they|i) come|"
-        r"which day|what time suits|day would suit|when would it suit",
+        r"which day|what time .{0,12}(?:suits?|visit|come)|when .{0,12}visit|day would suit|when would it suit",
         r"(?:only )?at home (?:on|before|after|in)|come by|suits? me|am home|free on",
     ),
     _aspect(
         "urgency",
-        r"how urgent|hurry|how soon|by when|urgently",
+        r"how urgent|hurry|how soon|by when|urgently|(?:can|could) it wait|fixed today",
         r"urgent|hurry|no rush|need it back|cannot do without|can wait|soon enough|take your time",
     ),
 )
 SUBJECT: Final = (
     _aspect(
         "display",
-        r"display|any light|screen|light(?:s)? (?:on|show|blink)",
+        r"display|any light|screen|panel|lamp|lights? (?:on|up|show|blink)",
         r"display|red light|blinks?|red lamp|flash|no light|screen",
     ),
-    _aspect("code", r"(?:which|what|the) (?:\w+ )?code", r"e\d\b|an e and"),
+    _aspect("code", r"(?:which|what|the) (?:\w+ )?code|error message|the message", r"e\d\b|an e and"),
     _aspect(
         "noise",
-        r"hear|noise|sound",
+        r"hear|noise|sound|loud",
         r"hums?\b|buzz|hear\b|rattl|clatter|grinding|silent|no sound|noise|squeak|click",
     ),
     _aspect("smell", r"smell|odou?r", r"smell|smoke smell|stink|odou?r"),
     _aspect("fuse", r"fuse|breaker", r"fuses?|breaker"),
-    _aspect("fall", r"fall\b|fell\b|bumped|dropped", r"fell|fallen|dropped|bumped|tripped over"),
+    _aspect("fall", r"fall\b|fell\b|bump|drop(?:ped)?\b|knock", r"fell|fallen|dropped|bumped|tripped over"),
     _aspect("damp", r"damp|water|wet\b|leak", r"puddle|damp|dry down|no water|leak|wet\b"),
     _aspect("access", r"lift\b|carry|stairs|elevator", r"lift\b|stairs|carried|elevator"),
     _aspect("receipt", r"receipt|proof of purchase", r"receipt"),
     _aspect(
         "contact",
-        r"reach you|your (?:phone )?number|contact you",
+        r"reach you|your (?:phone )?number|contact you|hold of you",
         r"phone me|my number|reaches me|call me|bell\b",
     ),
     _aspect(
         "tried",
-        r"tried|try\b|done anything about|do about|restart|helps?\b|make it better|done so far|"
+        r"tried|try\b|unplug|look(?:ed)? at it|repaired|done anything about|do about|restart|helps?\b|make it better|done so far|"
         r"taking anything for|relie[fv]",
         r"switched it|pulled the plug|restart|replaced|new parts|cleaned|not tried|tried|"
-        r"did not dare|touched it|(?:it|that|nothing) helps?\b|helped|took some",
+        r"did not dare|touched it|(?<!can )helps?\b|helped|took some",
     ),
     _aspect(
         "change",
         r"changed?\b|happen(?:ed)? before|different (?:before|lately)|anything new|"
-        r"what were you doing|anything happen",
+        r"what were you doing|anything happen|thunderstorm|power cut|move it",
         r"moved|movers|changed|storm|lightning|power cut|nothing had changed|no change|as usual|"
         r"i was (?:lifting|running|playing|working|carrying)",
     ),
@@ -150,7 +158,7 @@ SUBJECT: Final = (
         "work and home",
         r"(?:for )?a living|occupation|your job|work\b|live with|who do you live|married|children|"
         r"kids|retired|living situation",
-        r"work(?:ed|s|ing)? (?:as|at|in|for)|i am an? \w+er\b|retired|married|divorced|widow|"
+        r"work(?:ed|s|ing)? (?:as|at|in|for)|i am an? \w+er\b|i (?:drive|teach|run) an?\b|retired|married|divorced|widow|"
         r"live (?:with|alone|in)|wife|husband|kids|children|my job",
     ),
     _aspect(
@@ -171,7 +179,7 @@ SUBJECT: Final = (
         r"pain|hurts?\b|ache|sore|tender",
         r"pain|hurts?\b|aches?|aching|sore\b|tender|throb|cramp|stiff",
     ),
-    _aspect("fever", r"fever|temperature|chills?|sweats?", r"fever|temperature|chills?|sweat"),
+    _aspect("fever", r"fever|temperature|chills?|sweats?", r"fever|temperature|chills?|sweat|shiver|degrees"),
     _aspect(
         "breathing",
         r"cough|breath|wheez|phlegm|sputum",
@@ -209,12 +217,15 @@ def asked_subject(question: str) -> frozenset[str]:
     return frozenset(aspect.name for aspect in SUBJECT if aspect.asked.search(question))
 
 
+def own_sentences(text: str) -> list[str]:
+    """Return the sentences that are not about other people's things."""
+    return [sentence for sentence in _SENTENCE.split(text) if not _OTHERS.search(sentence)]
+
+
 def told(text: str) -> frozenset[str]:
     """Return the aspects that a text tells, sentence by sentence."""
     found: set[str] = set()
-    for sentence in _SENTENCE.split(text):
-        if _OTHERS.search(sentence):
-            continue
+    for sentence in own_sentences(text):
         if _FAMILY.told.search(sentence):
             found.add(_FAMILY.name)
             continue

@@ -18,7 +18,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from astuner_envs.learn_to_ask.aspects import asked_form, asked_subject, told
+from astuner_envs.learn_to_ask.aspects import asked_form, asked_subject, own_sentences, told
 from astuner_envs.learn_to_ask.reply import has_too_many_choices, question_stem
 
 
@@ -65,7 +65,7 @@ def fit(question: str, info: str) -> Fit:
     stem = question_stem(question)
     form, subject = asked_form(stem), asked_subject(stem)
     given = told(info)
-    shared = len(_content_words(stem) & _content_words(info))
+    shared = len(_content_words(stem) & _content_words(" ".join(own_sentences(info))))
     if form:
         if form & given:
             return Fit.DIRECT
