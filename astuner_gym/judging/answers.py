@@ -51,6 +51,10 @@ def enclosed(texts: Mapping[str, str]) -> tuple[str, str]:
     Returns:
         The material, such as ``"BEGIN answer <mark>\n4\nEND answer <mark>"``, and the rule.
     """
-    mark = mark_of(texts)
-    blocks = [f"BEGIN {label} {mark}\n{text}\nEND {label} {mark}" for label, text in texts.items()]
+    # A lone surrogate, which a policy can write, is no text that can be sent.
+    sendable = {label: text.encode(errors="replace").decode() for label, text in texts.items()}
+    mark = mark_of(sendable)
+    blocks = [
+        f"BEGIN {label} {mark}\n{text}\nEND {label} {mark}" for label, text in sendable.items()
+    ]
     return "\n\n".join(blocks), MATERIAL_RULE.format(mark=mark)

@@ -73,9 +73,9 @@ class WeightedSum:
         shut_to_all = any(_closed_to_all(gates[name], score) for name, score in scores.items())
         metrics = {"gate": float(not shut_to_all)} if gates else {}
         if shut_to_all:
-            agents = {agent for score in scores.values() for agent in score.rewards}
+            named = {agent for score in scores.values() for agent in score.rewards}
             return Score(
-                rewards=dict.fromkeys(sorted({*agents, ALL}), self._closed),
+                rewards=dict.fromkeys(sorted({*named, ALL}), self._closed),
                 success=False,
                 metrics=metrics | _figures(scores),
             )
