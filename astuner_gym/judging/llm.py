@@ -18,7 +18,9 @@ from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 
-_SCORE: Final = re.compile(r"\W*score[^\w-]*(?P<score>\d+(?:\.\d+)?)\s*(?:/\s*10)?\W*", re.IGNORECASE)
+_SCORE: Final = re.compile(
+    r"\W*score[^\w-]*(?P<score>\d+(?:\.\d+)?)\s*(?:/\s*10)?\W*", re.IGNORECASE
+)
 
 
 class LlmJudge:

@@ -25,8 +25,7 @@ from astuner_gym.judging.llm import LlmJudge, parse_score
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import JsonValue, Task
 from astuner_gym.workflow import WorkflowResult
-
-from .judges import ScriptedModel, material_in
+from tests.gym.judging.judges import ScriptedModel, material_in
 
 TASK = Task(id="t-0", record={"question": "What is 2+2?", "answer": "4"})
 
