@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from astuner_gym.chat.messages import Conversation
 from astuner_gym.errors import SettingError
 from astuner_gym.judge import Judge
+from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import TaskSource
 from astuner_gym.workflow import Workflow
 
@@ -36,6 +37,9 @@ class Environment:
     """Held-out tasks by set name; the first set is what ``eval/accuracy`` reports."""
     demonstrations: DemonstrationSets | None = None
     """Conversations to imitate before training by reward; None if there are none."""
+    judge_by_model: Callable[[JudgeModel], Judge] | None = None
+    """Makes the environment's own judge that asks a language model, which ``judge=llm`` uses; None
+    if the general one is to be used."""
     agents: tuple[str, ...] = ()
     """Every agent that may act in some episode, for libraries that must know beforehand; empty if
     that is not known."""

@@ -125,6 +125,18 @@ class Judge(Protocol):
     async def score(self, task: Task, result: WorkflowResult) -> Score: ...
 
 
+class GroupJudge(Protocol):
+    """Scores the finished episodes of one task by comparing them with each other."""
+
+    async def score_group(self, task: Task, results: Sequence[WorkflowResult]) -> Sequence[Score]:
+        """Return a score for each result, in their order.
+
+        Raises:
+            JudgeError: They cannot be compared: all episodes of the group are dropped.
+        """
+        ...
+
+
 Verdict: TypeAlias = Score | float | bool | int
 JudgeFunction: TypeAlias = Callable[[Task, WorkflowResult], Verdict | Awaitable[Verdict]]
 

@@ -1,0 +1,1 @@
+"""Judges made of parts: rules that compose, penalties, language models and rubrics."""

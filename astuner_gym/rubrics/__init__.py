@@ -1,0 +1,1 @@
+"""Rubrics from labelled examples: ``python -m astuner_gym.rubrics learn examples.jsonl``."""
