@@ -46,7 +46,8 @@ FORM: Final = (
     ),
     _aspect(
         "onset",
-        r"since when|how long|for how many|did it (?:start|begin)|when (?:did|was|has|have|is|were) (?!you (?:buy|get) (?:it|this))|"
+        r"since when|how long|for how many|did it (?:start|begin)|when (?:did|was|has|have|is|"
+        r"were) (?!you (?:buy|get) (?:it|this))|"
         r"going on|how recently|what time did",
         r"since\b|start(?:ed|s)\b|began|begun|came on|first time|noticed|for (?:some|many|the last|"
         rf"the past|about|over|almost|nearly|around) .{{0,12}}{_UNIT}|for (?:a )?{_NUMBER} "
@@ -89,7 +90,8 @@ FORM: Final = (
     _aspect(
         "availability",
         r"when (?:are|will) you (?:be )?(?:at )?home|when can (?:somebody|someone|we|they|i) come|"
-        r"which day|what time .{0,12}(?:suits?|visit|come)|when .{0,12}visit|day would suit|when would it suit",
+        r"which day|what time .{0,12}(?:suits?|visit|come)|when .{0,12}visit|day would suit|"
+        r"when would it suit",
         r"(?:only )?at home (?:on|before|after|in)|come by|suits? me|am home|free on",
     ),
     _aspect(
@@ -104,7 +106,9 @@ SUBJECT: Final = (
         r"display|any light|screen|panel|lamp|lights? (?:on|up|show|blink)",
         r"display|red light|blinks?|red lamp|flash|no light|screen",
     ),
-    _aspect("code", r"(?:which|what|the) (?:\w+ )?code|error message|the message", r"e\d\b|an e and"),
+    _aspect(
+        "code", r"(?:which|what|the) (?:\w+ )?code|error message|the message", r"e\d\b|an e and"
+    ),
     _aspect(
         "noise",
         r"hear|noise|sound|loud",
@@ -112,7 +116,11 @@ SUBJECT: Final = (
     ),
     _aspect("smell", r"smell|odou?r", r"smell|smoke smell|stink|odou?r"),
     _aspect("fuse", r"fuse|breaker", r"fuses?|breaker"),
-    _aspect("fall", r"fall\b|fell\b|bump|drop(?:ped)?\b|knock", r"fell|fallen|dropped|bumped|tripped over"),
+    _aspect(
+        "fall",
+        r"fall\b|fell\b|bump|drop(?:ped)?\b|knock",
+        r"fell|fallen|dropped|bumped|tripped over",
+    ),
     _aspect("damp", r"damp|water|wet\b|leak", r"puddle|damp|dry down|no water|leak|wet\b"),
     _aspect("access", r"lift\b|carry|stairs|elevator", r"lift\b|stairs|carried|elevator"),
     _aspect("receipt", r"receipt|proof of purchase", r"receipt"),
@@ -123,7 +131,8 @@ SUBJECT: Final = (
     ),
     _aspect(
         "tried",
-        r"tried|try\b|unplug|look(?:ed)? at it|repaired|done anything about|do about|restart|helps?\b|make it better|done so far|"
+        r"tried|try\b|unplug|look(?:ed)? at it|repaired|done anything about|do about|restart|"
+        r"helps?\b|make it better|done so far|"
         r"taking anything for|relie[fv]",
         r"switched it|pulled the plug|restart|replaced|new parts|cleaned|not tried|tried|"
         r"did not dare|touched it|(?<!can )helps?\b|helped|took some",
@@ -152,13 +161,15 @@ SUBJECT: Final = (
     _aspect(
         "habits",
         r"smok|drink\b|alcohol|tobacco|cigarettes?|recreational|illicit",
-        r"smok(?:er|ed|ing)|i .{0,20}smoke\b|drink\b|alcohol|beer|wine|cigarettes?|pack a day|packs?\b|marijuana|tobacco|sober",
+        r"smok(?:er|ed|ing)|i .{0,20}smoke\b|drink\b|alcohol|beer|wine|cigarettes?|pack a day|"
+        r"packs?\b|marijuana|tobacco|sober",
     ),
     _aspect(
         "work and home",
         r"(?:for )?a living|occupation|your job|work\b|live with|who do you live|married|children|"
         r"kids|retired|living situation",
-        r"work(?:ed|s|ing)? (?:as|at|in|for)|i am an? \w+er\b|i (?:drive|teach|run) an?\b|retired|married|divorced|widow|"
+        r"work(?:ed|s|ing)? (?:as|at|in|for)|i am an? \w+er\b|i (?:drive|teach|run) an?\b|"
+        r"retired|married|divorced|widow|"
         r"live (?:with|alone|in)|wife|husband|kids|children|my job",
     ),
     _aspect(
@@ -179,7 +190,11 @@ SUBJECT: Final = (
         r"pain|hurts?\b|ache|sore|tender",
         r"pain|hurts?\b|aches?|aching|sore\b|tender|throb|cramp|stiff",
     ),
-    _aspect("fever", r"fever|temperature|chills?|sweats?", r"fever|temperature|chills?|sweat|shiver|degrees"),
+    _aspect(
+        "fever",
+        r"fever|temperature|chills?|sweats?",
+        r"fever|temperature|chills?|sweat|shiver|degrees",
+    ),
     _aspect(
         "breathing",
         r"cough|breath|wheez|phlegm|sputum",

@@ -101,7 +101,9 @@ def play(policy: Policy, turns: Iterable[IntakeTurn], *, fusion: str, scale: str
 
 def main() -> None:
     """Print a table."""
-    print(f"{'':18}{'reward':>8}{'decision':>10}{'stop':>8}{'continue':>10}{'content':>9}{'full':>7}")
+    print(
+        f"{'':18}{'reward':>8}{'decision':>10}{'stop':>8}{'continue':>10}{'content':>9}{'full':>7}"
+    )
     turns = list(IntakeTurns(Intakes(Split.HELDOUT, size=ROWS)))
     for name, policy in BASELINES.items():
         scores = play(policy, turns, fusion="product", scale="trinity")

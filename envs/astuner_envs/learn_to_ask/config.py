@@ -9,6 +9,7 @@ from astuner_envs.learn_to_ask.demonstrations import ClerkConversations
 from astuner_envs.learn_to_ask.intake import Intakes, Split
 from astuner_envs.learn_to_ask.intake.turns import IntakeTurns
 from astuner_envs.learn_to_ask.judge import LearnToAskJudge, QuestionGrader, RuleGrader
+from astuner_envs.learn_to_ask.llm_grader import LlmGrader
 from astuner_envs.learn_to_ask.reward import FUSIONS, SCALES
 from astuner_envs.learn_to_ask.tasks import IntakeTasks, as_tasks, hold_out_sessions, read_rows
 from astuner_envs.learn_to_ask.workflow import AGENT, LearnToAskWorkflow
@@ -75,15 +76,16 @@ class LearnToAskConfig:
         return Environment(
             name=self.name,
             workflow=LearnToAskWorkflow(),
-            judge=LearnToAskJudge(grader=self._grader(), fusion=FUSIONS[self.fusion]),
+            judge=self._judge(RuleGrader(SCALES[self.scale])),
+            judge_by_model=lambda model: self._judge(LlmGrader(model, SCALES[self.scale])),
             train_tasks=train,
             eval_tasks=held_out,
             demonstrations=self._demonstrations(),
             agents=(AGENT,),
         )
 
-    def _grader(self) -> QuestionGrader:
-        return RuleGrader(SCALES[self.scale])
+    def _judge(self, grader: QuestionGrader) -> LearnToAskJudge:
+        return LearnToAskJudge(grader=grader, fusion=FUSIONS[self.fusion])
 
     def _demonstrations(self) -> DemonstrationSets:
         return DemonstrationSets(

@@ -23,17 +23,12 @@ from astuner_envs.learn_to_ask.reply import has_too_many_choices, question_stem
 
 
 class Fit(StrEnum):
-    """How well a question fits."""
+    """How well a question fits, the best first."""
 
     DIRECT = "direct"
     RELEVANT = "relevant"
     GENERIC = "generic"
     OFF = "off"
-
-    @property
-    def rank(self) -> int:
-        """0 for the best."""
-        return [*Fit].index(self)
 
 
 _GENERIC: Final = re.compile(
@@ -43,15 +38,19 @@ _GENERIC: Final = re.compile(
     re.IGNORECASE,
 )
 _COMMON: Final = frozenset(
-    """
-    about after again also another anything because been before being both came come could does
-    doing done down each else ever every feel feeling find from getting give going gone good have
-    having help here home into just keep kind know like long look made make many maybe mean might
-    more most much need never nothing often only other over people please problem really right said
-    same seem should since some something still such sure take tell than thank thanks that their
-    them then there these they thing things think this those time today told very want well went
-    were what when where which while will with without work would yeah year years your
-    """.split()
+    re.findall(
+        r"\S+",
+        """
+        about after again also another anything because been before being both came come could
+        does doing done down each else ever every feel feeling find from getting give going
+        gone good have having help here home into just keep kind know like long look made make
+        many maybe mean might more most much need never nothing often only other over people
+        please problem really right said same seem should since some something still such sure
+        take tell than thank thanks that their them then there these they thing things think
+        this those time today told very want well went were what when where which while will
+        with without work would yeah year years your
+        """,
+    )
 )
 
 
@@ -67,25 +66,25 @@ def fit(question: str, info: str) -> Fit:
     given = told(info)
     shared = len(_content_words(stem) & _content_words(" ".join(own_sentences(info))))
     if form:
-        if form & given:
-            return Fit.DIRECT
-        if subject & given or shared:
-            return Fit.RELEVANT
+        found = _graded(direct=bool(form & given), relevant=bool(subject & given or shared))
     elif subject:
-        if subject & given:
-            return Fit.DIRECT
-        if shared:
-            return Fit.RELEVANT
+        found = _graded(direct=bool(subject & given), relevant=shared > 0)
     elif _GENERIC.search(stem):
         return Fit.GENERIC
-    elif shared:
-        return Fit.DIRECT if shared > 1 else Fit.RELEVANT
-    return Fit.GENERIC if _GENERIC.search(stem) else Fit.OFF
+    else:
+        found = _graded(direct=shared > 1, relevant=shared > 0)
+    return Fit.GENERIC if found is Fit.OFF and _GENERIC.search(stem) else found
+
+
+def _graded(*, direct: bool, relevant: bool) -> Fit:
+    if direct:
+        return Fit.DIRECT
+    return Fit.RELEVANT if relevant else Fit.OFF
 
 
 def best_fit(questions: tuple[str, ...], info: str) -> Fit:
     """Return that of the question that fits best; ``off`` if there is none."""
-    return min((fit(question, info) for question in questions), key=_rank, default=Fit.OFF)
+    return min((fit(question, info) for question in questions), key=[*Fit].index, default=Fit.OFF)
 
 
 def count_questions(questions: tuple[str, ...]) -> int:
@@ -102,10 +101,6 @@ def count_questions(questions: tuple[str, ...]) -> int:
 
 def _subjects(question: str) -> int:
     return len(asked_subject(question_stem(question)))
-
-
-def _rank(found: Fit) -> int:
-    return found.rank
 
 
 def _content_words(text: str) -> frozenset[str]:

@@ -17,12 +17,15 @@ from collections.abc import Iterator, Sequence
 from astuner_envs.learn_to_ask.records import Decision, Message, Row, Session, Speaker
 
 _WORDS_THAT_TELL_NOTHING = frozenset(
-    """
-    a absolutely ah all alright am and are bye correct course definitely do doctor fine for good
-    great have hello hi hm hmm i is it just know ma'am me mhm mm much my no nope not of oh ok okay
-    please really right see sir so sorry sounds sure thank thanks that that's the then there think
-    to too uh uhm um very well yeah yep yes you your
-    """.split()
+    re.findall(
+        r"\S+",
+        """
+        a absolutely ah all alright am and are bye correct course definitely do doctor fine for
+        good great have hello hi hm hmm i is it just know ma'am me mhm mm much my no nope not
+        of oh ok okay please really right see sir so sorry sounds sure thank thanks that that's
+        the then there think to too uh uhm um very well yeah yep yes you your
+        """,
+    )
 )
 
 
@@ -60,9 +63,7 @@ def turn_ends(messages: Sequence[Message]) -> list[int]:
         position + 1
         for position, message in enumerate(messages)
         if message.speaker is Speaker.PERSON
-        and (
-            position + 1 == len(messages) or messages[position + 1].speaker is not Speaker.PERSON
-        )
+        and (position + 1 == len(messages) or messages[position + 1].speaker is not Speaker.PERSON)
     ]
 
 

@@ -44,7 +44,7 @@ class Reply:
     def questions(self) -> tuple[str, ...]:
         """Each question, without its mark; a last sentence that asks needs no mark.
 
-        ``Hm. How old is it? Where is it?`` has two questions, ``Tell me more.`` one, ``Fine.`` none.
+        ``How old is it? Where is it?`` has two questions, ``Tell me more.`` one, ``Fine.`` none.
         """
         *asked, rest = _QUESTION_MARKS.split(self.text)
         parts = [part.strip() for part in asked if part.strip()]

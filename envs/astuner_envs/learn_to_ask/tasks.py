@@ -6,7 +6,7 @@ which the pipeline makes the rows; its first line says which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,24 +41,38 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         TaskDataError: The file is absent, malformed, or gives no row.
     """
-    if path.suffix == ".csv":
-        found = _rows_of(read_mts_dialog(path))
-    else:
-        tasks = JsonlTasks(path, required=())
-        lines = [tasks[index] for index in range(len(tasks))]
-        has_rows = DECISION in lines[0].record
-        for line in lines:
-            if (DECISION in line.record) is not has_rows:
-                raise TaskDataError(
-                    f"task {line.id}: a file must hold rows, all with {DECISION!r}, or sessions, "
-                    "all without; put them in two files"
-                )
-        found = (
-            [Row.of(line) for line in lines] if has_rows else _rows_of(map(Session.of, lines))
-        )
+    if path.suffix != ".csv":
+        lines = _lines(path)
+        if DECISION in lines[0].record:
+            return [Row.of(line) for line in lines]
+    found = [row for session in read_sessions(path) for row in rows(session)]
     if not found:
         raise TaskDataError(f"{path}: dialogues must give a row, none says anything")
     return found
+
+
+def read_sessions(path: Path) -> list[Session]:
+    """Return the whole dialogues of a file: MTS-Dialog if it ends in ``.csv``, else JSONL.
+
+    Raises:
+        TaskDataError: The file is absent or malformed.
+    """
+    if path.suffix == ".csv":
+        return read_mts_dialog(path)
+    return [Session.of(line) for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[Task]:
+    tasks = JsonlTasks(path, required=())
+    lines = [tasks[index] for index in range(len(tasks))]
+    has_rows = DECISION in lines[0].record
+    for line in lines:
+        if (DECISION in line.record) is not has_rows:
+            raise TaskDataError(
+                f"task {line.id}: a file must hold rows, all with {DECISION!r}, or sessions, "
+                "all without; put them in two files"
+            )
+    return lines
 
 
 def as_tasks(name: str, found: Sequence[Row]) -> TaskSource:
@@ -78,7 +92,3 @@ def hold_out_sessions(found: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     last = {*sessions[-max(1, len(sessions) // 10) :]}
     held_out = [row for row in found if row.session_id in last]
     return [row for row in found if row.session_id not in last], held_out[:MOST_HELD_OUT]
-
-
-def _rows_of(sessions: Iterable[Session]) -> list[Row]:
-    return [row for session in sessions for row in rows(session)]

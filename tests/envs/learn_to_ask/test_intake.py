@@ -33,7 +33,9 @@ def case(**values: str) -> dict[str, Value]:
     named = {"age": "some years", "sign": "dark", "change": "nothing"} | values
     return {
         slot.name: next(
-            value for value in slot.values if value.name == named.get(slot.name, slot.values[0].name)
+            value
+            for value in slot.values
+            if value.name == named.get(slot.name, slot.values[0].name)
         )
         for slot in SLOTS.values()
     }

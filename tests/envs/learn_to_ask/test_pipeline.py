@@ -1,4 +1,4 @@
-"""Whole dialogues become rows: full histories, a stop after a person's turn alone, no empty info."""
+"""Whole dialogues become rows: full histories, stops after a person's turn alone, no empty info."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def rows_of(dialogue: str) -> list[Row]:
 
 
 def test_each_turn_gives_the_whole_history_and_what_came_later() -> None:
-    found = rows_of("u: It leaks.|a: Since when?|u: May.|u: It is old.|a: Where?|u: Cellar.|a: Fine.")
+    found = rows_of(
+        "u: It leaks.|a: Since when?|u: May.|u: It is old.|a: Where?|u: Cellar.|a: Fine."
+    )
     assert [row.id for row in found] == ["7_0", "7_1", "7_2"]
     assert [len(row.history) for row in found] == [1, 4, 6]
     assert [row.info for row in found] == ["May.\nIt is old.\nCellar.", "Cellar.", ""]

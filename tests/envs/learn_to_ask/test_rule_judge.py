@@ -132,8 +132,12 @@ def test_format_marks() -> None:
 
 @pytest.mark.parametrize(
     ("fusion", "right", "relevant", "wrong"),
-    [("product", 4.0, 3.0, 0.0), ("sum", 3.0, 2.5, 0.0), ("content", 3.0, 2.0, 0.0)]
-    + [("decision", 4.0, 4.0, 0.0)],
+    [
+        ("product", 4.0, 3.0, 0.0),
+        ("sum", 3.0, 2.5, 0.0),
+        ("content", 3.0, 2.0, 0.0),
+        ("decision", 4.0, 4.0, 0.0),
+    ],
 )
 def test_fusions_by_name(fusion: str, right: float, relevant: float, wrong: float) -> None:
     assert FUSIONS[fusion](Marks(decision=1, content=1, format=1)) == right
