@@ -43,6 +43,7 @@ from astuner_rl.config import ExperimentConfig
 from astuner_rl.evaluate import of_trained_run
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
+from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracing.intervals import Interval, bootstrap_interval
 from astuner_rl.tracing.metrics import MetricsLine, read_metrics
 from astuner_rl.types import Episode, EpisodeStatus
@@ -266,7 +267,9 @@ def measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
 
 async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
     if not isinstance(config.sampler, TransformersSamplerConfig):
-        config = replace(config, sampler=TransformersSamplerConfig())
+        assert isinstance(config.sampler, VllmSamplerConfig)
+        context = config.sampler.context_length
+        config = replace(config, sampler=TransformersSamplerConfig(context_length=context))
     environment = build_environment(config)
     opened = open_policy(config, environment)
     measured = Measured({}, {})

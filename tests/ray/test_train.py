@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from astuner_rl import replay, train
-from astuner_rl.backbones.ray import answers
 
 LOOP = logging.getLogger("astuner_rl.backbones.loop")
 # Episodes long enough that a kill hits some, and no more steps than it takes.
@@ -100,33 +98,6 @@ def test_actors_that_die_are_replaced_and_the_run_is_the_same(
     with at_phase("phase rollout 1", lambda: killed.append(nodes.kill(actor))):
         assert toy.finish(tmp_path / "ray", *settings, *nodes.settings()) == whole
     assert killed == [2]
-
-
-def test_an_actor_that_dies_again_and_again_ends_the_run(
-    toy: Any,
-    nodes: Any,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(answers, "MOST_RESTARTS", 2)
-    over = Event()
-
-    def kill_for_ever() -> None:
-        while not over.wait(0.2):
-            nodes.kill("SamplerActor")
-
-    killer = Thread(target=kill_for_ever)
-    folder = tmp_path / "ray"
-    try:
-        with at_phase("phase rollout 1", killer.start):
-            assert toy.start(folder, *SHORT, "algo=grpo", *nodes.settings()) == 1
-    finally:
-        over.set()
-        killer.join()
-    said = capsys.readouterr().err
-    assert "error: a sampler may die 2 times and has died 3 times" in said
-    assert f"the run kept step-000001, which is whole: go on with run.resume={folder}" in said
 
 
 def test_samplers_that_are_replaced_know_what_adapters_are_added_to(
