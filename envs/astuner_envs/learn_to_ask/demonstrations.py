@@ -69,7 +69,7 @@ def wrong_reply(turn: IntakeTurn, rng: random.Random) -> str:
             return " ".join(SLOTS[name].questions[0] for name in turn.missing[:2])
         case Slip.OPEN:
             return OPEN_QUESTION
-        case Slip.WORDY:
+        case _:
             return f"Thank you. {STOP}"
 
 

@@ -157,7 +157,7 @@ def _messages(task: Task) -> tuple[Message, ...]:
 def _message(task: Task, number: int, entry: JsonValue) -> Message:
     if isinstance(entry, dict):
         role, content = entry.get("role"), entry.get("content")
-        if role in [*Speaker] and isinstance(content, str):
+        if isinstance(role, str) and role in [*Speaker] and isinstance(content, str):
             return Message(Speaker(role), content.strip())
     raise TaskDataError(
         f"task {task.id}: messages[{number}] must be {{'role': 'user' or 'assistant', "
