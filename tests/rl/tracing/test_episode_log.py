@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
 from astuner_gym.errors import UnusableInputError
+from astuner_gym.judge import GivenReward
+from astuner_gym.workflow import WorkflowResult
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 from astuner_rl.tracing.episode_log import read_episodes, write_episodes
 from astuner_rl.types import (
@@ -94,6 +96,23 @@ def agents_calls(draw: st.DrawFn, agent: str) -> list[CallRecord]:
     return records
 
 
+outputs = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+results = st.builds(
+    WorkflowResult,
+    output=outputs,
+    truncated=st.booleans(),
+    metrics=st.dictionaries(texts, floats, max_size=2),
+)
+
+
 @st.composite
 def logged_episodes(draw: st.DrawFn) -> LoggedEpisode:
     calls = [*draw(agents_calls("alice")), *draw(agents_calls("bob"))]
@@ -107,6 +126,8 @@ def logged_episodes(draw: st.DrawFn) -> LoggedEpisode:
         call_rewards=draw(st.dictionaries(texts, st.tuples(floats, floats), max_size=2)),
         success=draw(st.booleans()),
         metrics=draw(st.dictionaries(texts, floats, max_size=2)),
+        result=draw(st.none() | results),
+        given=tuple(draw(st.lists(st.builds(GivenReward, texts, floats, st.integers(0, 3))))),
         attempts=draw(st.integers(1, 3)),
     )
     return LoggedEpisode(
