@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
 from astuner_gym.errors import UnusableInputError
 from astuner_gym.judge import GivenReward
+from astuner_gym.task import JsonValue
 from astuner_gym.workflow import WorkflowResult
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 from astuner_rl.tracing.episode_log import read_episodes, write_episodes
@@ -96,23 +99,6 @@ def agents_calls(draw: st.DrawFn, agent: str) -> list[CallRecord]:
     return records
 
 
-outputs = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | texts,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
-    max_leaves=4,
-)
-results = st.builds(
-    WorkflowResult,
-    output=outputs,
-    truncated=st.booleans(),
-    metrics=st.dictionaries(texts, floats, max_size=2),
-)
-
-
 @st.composite
 def logged_episodes(draw: st.DrawFn) -> LoggedEpisode:
     calls = [*draw(agents_calls("alice")), *draw(agents_calls("bob"))]
@@ -126,8 +112,6 @@ def logged_episodes(draw: st.DrawFn) -> LoggedEpisode:
         call_rewards=draw(st.dictionaries(texts, st.tuples(floats, floats), max_size=2)),
         success=draw(st.booleans()),
         metrics=draw(st.dictionaries(texts, floats, max_size=2)),
-        result=draw(st.none() | results),
-        given=tuple(draw(st.lists(st.builds(GivenReward, texts, floats, st.integers(0, 3))))),
         attempts=draw(st.integers(1, 3)),
     )
     return LoggedEpisode(
@@ -181,6 +165,18 @@ def logged(*calls: CallRecord) -> LoggedEpisode:
         rewards={"solver": 1.0},
     )
     return LoggedEpisode(episode=episode, masked=(None,) * len(calls))
+
+
+@pytest.mark.parametrize(
+    "output", [None, True, 7, -0.0, 1e-320, "\u00fc\n", [1, [2.5]], {"a": {"b": None}}]
+)
+def test_what_was_judged_and_given_comes_back_too(output: JsonValue) -> None:
+    first = logged()
+    result = WorkflowResult(output=output, truncated=True, metrics={"turns": math.inf, "n": 0.1})
+    given = (GivenReward("ann", 0.5, 1), GivenReward("bob", -math.inf, 0))
+    episode = replace(first, episode=replace(first.episode, result=result, given=given))
+    written = json.loads(json.dumps(encode_episode(episode), allow_nan=False))
+    assert reads_the_same(decode_episode(written), episode)
 
 
 def test_only_what_is_new_in_a_call_is_written() -> None:
