@@ -9,7 +9,7 @@ from typing import Protocol
 
 from astuner_gym.chat.messages import Conversation
 from astuner_gym.errors import SettingError
-from astuner_gym.judge import Judge
+from astuner_gym.judge import GroupJudge, Judge
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import TaskSource
 from astuner_gym.workflow import Workflow
@@ -37,6 +37,10 @@ class Environment:
     """Held-out tasks by set name; the first set is what ``eval/accuracy`` reports."""
     demonstrations: DemonstrationSets | None = None
     """Conversations to imitate before training by reward; None if there are none."""
+    group_judge: GroupJudge | None = None
+    """Rewards training episodes by comparison with the others of their task, in place of ``judge``,
+    which then says only whether they are solved and judges what is held out; None to compare
+    none."""
     judge_by_model: Callable[[JudgeModel], Judge] | None = None
     """Makes the environment's own judge that asks a language model, which ``judge=llm`` uses; None
     if the general one is to be used."""

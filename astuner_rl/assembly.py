@@ -19,7 +19,6 @@ from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.config import (
     ExperimentConfig,
-    FunctionJudgeConfig,
     HfModelConfig,
     NoOpponentConfig,
     OpenAIOpponentConfig,
@@ -27,7 +26,7 @@ from astuner_rl.config import (
     Precision,
     ScriptedSamplerConfig,
 )
-from astuner_rl.custom import load_judge
+from astuner_rl.judges import with_judge
 from astuner_rl.learning.demonstrations import read_conversations, supervised_examples
 from astuner_rl.learning.grpo import GrpoLearner
 from astuner_rl.learning.learner import Learner
@@ -70,9 +69,7 @@ def build_environment(config: ExperimentConfig) -> Environment:
             "set env.trainable=null"
         )
     environment: Environment = config.env.build()
-    if isinstance(config.judge, FunctionJudgeConfig):
-        return replace(environment, judge=load_judge("judge.function", config.judge.function))
-    return environment
+    return with_judge(environment, config)
 
 
 def build_pretrained(config: TinyConfig | HfModelConfig, environment: Environment) -> Pretrained:

@@ -11,6 +11,7 @@ usage: astuner COMMAND [key=value ...]
   astuner evaluate    measure a policy on held-out tasks
   astuner play        watch episodes, call by call
   astuner replay      prove that a run's weights come from what it recorded
+  astuner rescore     judge a finished run with another judge
 
 astuner COMMAND --help lists its settings.
 """
@@ -22,24 +23,19 @@ def main() -> int:
     # Imported here, because torch takes seconds to import and usage needs none of it.
     match name:
         case "train":
-            from astuner_rl import train
-
-            return train.main(arguments)
+            from astuner_rl.train import main as run
         case "evaluate":
-            from astuner_rl import evaluate
-
-            return evaluate.main(arguments)
+            from astuner_rl.evaluate import main as run
         case "play":
-            from astuner_rl import play
-
-            return play.main(arguments)
+            from astuner_rl.play import main as run
         case "replay":
-            from astuner_rl import replay
-
-            return replay.main(arguments)
+            from astuner_rl.replay import main as run
+        case "rescore":
+            from astuner_rl.rescore import main as run
         case "-h" | "--help":
             print(USAGE, end="")
             return 0
         case _:
             print(f"error: there is no command {name!r}\n{USAGE}", end="", file=sys.stderr)
             return 2
+    return run(arguments)

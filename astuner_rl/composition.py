@@ -27,17 +27,20 @@ from astuner_gym.errors import SettingError
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.config import (
+    ComposedJudgeConfig,
     DebugBackboneConfig,
     EnvJudgeConfig,
     ExperimentConfig,
     FunctionJudgeConfig,
     HfModelConfig,
     HfOpponentConfig,
+    LlmJudgeConfig,
     LocalBackboneConfig,
     LoggerConfig,
     NoOpponentConfig,
     OpenAIOpponentConfig,
     OpenAISamplerConfig,
+    RubricJudgeConfig,
     ScriptedSamplerConfig,
 )
 from astuner_rl.custom import CustomEnvConfig
@@ -54,6 +57,8 @@ _DEFAULTS: Final = "experiment"
 """The file of conf/ that a new run starts from."""
 _RESUMED: Final = "resumed_experiment"
 """Starts from config.yaml instead; Hydra finds it in the run folder, on its search path."""
+_MAPPINGS: Final = ("judge.parts.", "judge.parts=")
+"""Settings below which the user chooses the names."""
 _INTERPOLATION: Final = re.compile(r"(\\*)\$\{")
 
 # What the files of conf/ build on: ``/schema/<group>/<name>``.
@@ -72,7 +77,13 @@ SCHEMAS: Final[Mapping[str, Mapping[str, type]]] = {
         "ray": RayBackboneConfig,
         "debug": DebugBackboneConfig,
     },
-    "judge": {"env": EnvJudgeConfig, "function": FunctionJudgeConfig},
+    "judge": {
+        "env": EnvJudgeConfig,
+        "function": FunctionJudgeConfig,
+        "llm": LlmJudgeConfig,
+        "rubric": RubricJudgeConfig,
+        "composed": ComposedJudgeConfig,
+    },
     "opponent": {
         "none": NoOpponentConfig,
         "hf": HfOpponentConfig,
@@ -130,7 +141,8 @@ def compose_settings(
         # The settings that there are with these options, for what a refusal suggests.
         chosen = [search_path, *(each.input_line or "" for each in parsed if _is_choice(each))]
         try:
-            composed = compose(primary, [search_path, *overrides], return_hydra_config=True)
+            asked = [search_path, *map(_with_plus, overrides)]
+            composed = compose(primary, asked, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise refusal(error, known=_known_keys(primary, chosen)) from error
         choices = {group: composed.hydra.runtime.choices[group] for group in SCHEMAS}
@@ -249,6 +261,11 @@ def _choices_of(folder: Path) -> dict[str, str]:
             f"{path} must be as the run wrote it, got {error!r}; name another run folder"
         ) from error
     return {group: option for choice in choices for group, option in choice.items()}
+
+
+def _with_plus(override: str) -> str:
+    """Return an override of a named part as Hydra wants new keys of a mapping to be written."""
+    return f"++{override}" if override.startswith(_MAPPINGS) else override
 
 
 def _is_choice(override: Override) -> bool:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from omegaconf import MISSING
 
 from astuner_gym.errors import SettingError
+from astuner_gym.judging.brief import CRITERIA, AttackPolicy
+from astuner_gym.judging.endpoint import EndpointConfig
 from astuner_rl.algos.config import GrpoConfig
 from astuner_rl.backbones.config import (
     CheckpointConfig,
@@ -163,6 +165,175 @@ class FunctionJudgeConfig:
 
     function: str = MISSING
     """``path.py:name`` of a function ``(task, result)`` that returns a number or a Score."""
+
+
+class JudgeMode(StrEnum):
+    """How a language model judges."""
+
+    POINTWISE = "pointwise"
+    """Each answer by itself."""
+    PAIRWISE = "pairwise"
+    """Training episodes of a task two by two; held-out ones are judged by the environment."""
+    LISTWISE = "listwise"
+    """Training episodes of a task all at once; held-out ones are judged by the environment."""
+
+
+@dataclass
+class AskingJudgeConfig(EndpointConfig):
+    """What every judge that asks a model has."""
+
+    question: str | None = None
+    """Field of the task that says what was asked; null shows the judge the whole record."""
+    reference: str | None = None
+    """Field of the task that holds a right answer; null shows the judge none."""
+    attacks: str = AttackPolicy.LOWEST.value
+    """``lowest`` gives an answer that aims at the judge the lowest reward unseen; ``flag`` only
+    counts it as ``judge/attack``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("judge.attacks", self.attacks, tuple(AttackPolicy))
+
+
+@dataclass
+class LlmJudgeConfig(AskingJudgeConfig):
+    """A language model behind an address, in place of the environment's judge."""
+
+    mode: str = JudgeMode.POINTWISE.value
+    """``pointwise``, or a comparison with the other episodes of the task: ``pairwise`` asks about
+    every pair, ``listwise`` for a ranking; both twice, with the places swapped."""
+    criteria: str | None = None
+    """What makes an answer good, in words; null takes the environment's own way of asking a model
+    if it has one, and else plain words."""
+    success_at: float = 0.5
+    """Least reward of an episode that counts as solved."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("judge.mode", self.mode, tuple(JudgeMode))
+        require_range("judge.success_at", self.success_at, low=0.0, high=1.0)
+        if self.criteria is not None and not self.criteria.strip():
+            raise SettingError(
+                f"judge.criteria must say what makes an answer good, got ''; leave it out for "
+                f"{CRITERIA!r}"
+            )
+
+
+@dataclass
+class RubricJudgeConfig(AskingJudgeConfig):
+    """A rubric, of which a language model checks the criteria."""
+
+    path: str = MISSING
+    """YAML file of the rubric, as ``python -m astuner_gym.rubrics learn`` writes it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.path = _absolute(self.path) or ""
+
+
+class JudgePart(StrEnum):
+    """What a part of a composed judge is."""
+
+    ENV = "env"
+    """The environment's own judge."""
+    FUNCTION = "function"
+    """A function of the user's."""
+    LLM = "llm"
+    """A language model."""
+    RUBRIC = "rubric"
+    """A rubric."""
+    REPETITION = "repetition"
+    """Minus the share of runs of ``words`` words that were said before."""
+    LENGTH = "length"
+    """From 0 at ``limit`` characters to -1 at twice as many."""
+    FORMAT = "format"
+    """-1 for an answer that does not match ``pattern``."""
+
+
+@dataclass
+class JudgePartConfig:
+    """A part of a composed judge."""
+
+    judge: str = JudgePart.ENV.value
+    """``env``, ``function``, ``llm``, ``rubric``, or a penalty, whose reward is from -1 to 0:
+    ``repetition``, ``length`` or ``format``."""
+    weight: float = 1.0
+    """Times its reward is what it adds."""
+    least: float | None = None
+    """Makes it a gate: who earns less than this from it gets ``judge.closed`` and nothing else."""
+    agents: list[str] | None = None
+    """Agents for whom it counts; null for all."""
+    per_agent: bool = False
+    """Whether each agent is judged by its own output, of a workflow that returns an object."""
+    function: str | None = None
+    """Of ``function``: ``path.py:name``."""
+    path: str | None = None
+    """Of ``rubric``: its YAML file."""
+    criteria: str | None = None
+    """Of ``llm``: what makes an answer good, in words."""
+    words: int = 3
+    """Of ``repetition``: words of a run."""
+    limit: int | None = None
+    """Of ``length``: characters that cost nothing."""
+    pattern: str | None = None
+    """Of ``format``: a regular expression for the whole answer."""
+
+    def __post_init__(self) -> None:
+        require_choice("judge.parts.<name>.judge", self.judge, tuple(JudgePart))
+        needed = {
+            JudgePart.FUNCTION: ("function", self.function),
+            JudgePart.RUBRIC: ("path", self.path),
+            JudgePart.LENGTH: ("limit", self.limit),
+            JudgePart.FORMAT: ("pattern", self.pattern),
+        }
+        name, value = needed.get(JudgePart(self.judge), ("", ""))
+        if value is None:
+            raise SettingError(
+                f"a part with judge={self.judge} needs {name}; "
+                f"set judge.parts.<name>.{name}=<value>"
+            )
+        self.path = _absolute(self.path)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it needs a model to ask."""
+        return self.judge in (JudgePart.LLM, JudgePart.RUBRIC)
+
+
+@dataclass
+class ComposedJudgeConfig(AskingJudgeConfig):
+    """A weighted sum of judges and penalties, with gates."""
+
+    base_url: str = ""
+    """Address of the API that the parts ``llm`` and ``rubric`` ask; others need none."""
+    model: str = ""
+    """Model name that the server knows."""
+    parts: dict[str, JudgePartConfig] = field(default_factory=dict)
+    """By name, which is that of its figures: ``"judge.parts={solved: {judge: env}, brief: {judge:
+    length, limit: 400, weight: 0.2}}"``."""
+    success: str | None = None
+    """Part that says whether an episode is solved; null for the first."""
+    closed: float = 0.0
+    """Reward of who is shut out by a gate."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise SettingError(
+                "judge.parts must name at least one part, got {}; "
+                'set "judge.parts={solved: {judge: env}}", say'
+            )
+        if self.success is not None and self.success not in self.parts:
+            raise SettingError(
+                f"judge.success must be one of {', '.join(self.parts)}, got {self.success!r}; "
+                f"set judge.success={next(iter(self.parts))}"
+            )
+        if self.asks:
+            super().__post_init__()
+
+    @property
+    def asks(self) -> bool:
+        """Whether a part needs a model to ask."""
+        return any(part.asks for part in self.parts.values())
 
 
 @dataclass

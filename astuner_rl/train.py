@@ -57,6 +57,7 @@ from astuner_rl.deployment import (
     learner_ranks,
 )
 from astuner_rl.errors import BrokenSamplerError, LostProcessError, RunAbortedError
+from astuner_rl.judges import asks_endpoint, check_judge
 from astuner_rl.learning.checkpoint import latest_checkpoint
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
@@ -118,6 +119,7 @@ def train(config: ExperimentConfig) -> None:
     _check(config)
     torch.set_num_threads(config.backbone.threads)
     asyncio.run(check_opponent(config))
+    asyncio.run(check_judge(config))
     opponent = open_opponent(config)
     pretrained = build_pretrained(config.model, environment)
     renderer = build_renderer(pretrained)
@@ -152,6 +154,7 @@ def train(config: ExperimentConfig) -> None:
                 exact = (
                     rollouts.sampler.exact
                     and (opponent is None or opponent.exact)
+                    and not asks_endpoint(config)
                     and not config.overlap.in_flight
                 )
                 state = replace(state, exact=state.exact and exact)

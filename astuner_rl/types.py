@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
+from astuner_gym.judge import GivenReward
+from astuner_gym.workflow import WorkflowResult
 
 
 class FinishReason(StrEnum):
@@ -145,6 +147,11 @@ class Episode:
     success: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Figures of workflow and judge, by metric name."""
+    result: WorkflowResult | None = None
+    """What was judged, so that it can be judged again; None if the episode failed, or its output is
+    not what JSON can hold."""
+    given: tuple[GivenReward, ...] = ()
+    """What the workflow itself gave to agents that made a call; it is among ``rewards``."""
     attempts: int = 1
     """1 plus how often the episode was run again after a failure."""
 

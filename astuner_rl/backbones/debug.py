@@ -54,6 +54,7 @@ class DebugBackbone:
                 step=step,
                 samples=self.train.group_size,
                 params=self.runner.config.params,
+                group_judge=self.runner.environment.group_judge,
             )
             for group in groups:
                 for episode in group.episodes:

@@ -177,6 +177,7 @@ class BatchStream:
                 params=self._runner.config.params,
                 first_position=number * settings.groups,
                 slots=self._slots,
+                group_judge=self._runner.environment.group_judge,
             )
 
         async with self._turn:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import judge_result, run_episode_with, score_with_given
 from astuner_gym.errors import JudgeError, WorkflowError
-from astuner_gym.judge import Score
+from astuner_gym.judge import GivenReward, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 from astuner_rl.errors import (
@@ -21,6 +21,7 @@ from astuner_rl.errors import (
     SamplerError,
 )
 from astuner_rl.rollout.config import RolloutConfig
+from astuner_rl.rollout.rejudging import kept_result
 from astuner_rl.tracking.tracker import Policy, TrackedResponder
 from astuner_rl.types import Episode, EpisodeKey, EpisodeStatus, SamplingParams
 
@@ -62,7 +63,7 @@ class EpisodeRunner:
         responder = self.policy.open(key, params=params, max_calls=self.config.max_calls)
         try:
             async with asyncio.timeout(self.config.deadline_s):
-                result, score, calls = await self._judged(task, responder)
+                result, score, calls, given = await self._judged(task, responder)
                 # An opponent's calls are not among the records: its agents earn nothing here.
                 agents = dict.fromkeys(record.call.agent for record in responder.records)
                 rewards = {agent: score.reward(agent) for agent in agents}
@@ -98,13 +99,15 @@ class EpisodeRunner:
             call_rewards=call_rewards,
             success=score.success,
             metrics=metrics,
+            result=kept_result(result),
+            given=tuple(gift for gift in given if gift.agent in agents),
             attempts=attempt,
         )
 
     async def _judged(
         self, task: Task, responder: TrackedResponder
-    ) -> tuple[WorkflowResult, Score, Mapping[str, int]]:
-        """Return result, score, and how many calls of each agent were answered."""
+    ) -> tuple[WorkflowResult, Score, Mapping[str, int], Sequence[GivenReward]]:
+        """Return result, score, how many calls of each agent were answered, and what was given."""
         workflow, judge = self.environment.workflow, self.environment.judge
         models = EpisodeModels(responder)
         try:
@@ -115,8 +118,8 @@ class EpisodeRunner:
             # The episode used up its budget of calls or of context: it is judged as it stands.
             result = WorkflowResult(output=None, truncated=True)
             score = await judge_result(judge, task, result)
-            return result, score_with_given(score, models), models.calls
-        return outcome.result, outcome.score, models.calls
+            return result, score_with_given(score, models), models.calls, models.given
+        return outcome.result, outcome.score, models.calls, models.given
 
     @staticmethod
     def _failed(

@@ -16,6 +16,8 @@ from itertools import takewhile
 from typing import Any
 
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
+from astuner_gym.judge import GivenReward
+from astuner_gym.workflow import WorkflowResult
 from astuner_rl.types import (
     CallRecord,
     Completion,
@@ -94,6 +96,8 @@ def encode_episode(logged: LoggedEpisode) -> dict[str, Any]:
         },
         "success": episode.success,
         "metrics": _encode_floats(episode.metrics),
+        "result": _encode_result(episode.result),
+        "given": [[gift.agent, _encode_float(gift.amount), gift.call] for gift in episode.given],
         "attempts": episode.attempts,
         "calls": calls,
     }
@@ -156,6 +160,12 @@ def decode_episode(fields: Mapping[str, Any]) -> LoggedEpisode:
             },
             success=fields["success"],
             metrics=_decode_floats(fields["metrics"]),
+            # Runs of earlier versions have neither.
+            result=_decode_result(fields.get("result")),
+            given=tuple(
+                GivenReward(agent=agent, amount=float(amount), call=call)
+                for agent, amount, call in fields.get("given", ())
+            ),
             attempts=fields["attempts"],
         ),
         masked=tuple(call["masked"] for call in fields["calls"]),
@@ -183,6 +193,26 @@ def _decode_reply(fields: Mapping[str, Any]) -> ChatReply:
 
 def _decode_tool_calls(calls: Sequence[Mapping[str, Any]]) -> tuple[ToolCall, ...]:
     return tuple(ToolCall(**call) for call in calls)
+
+
+def _encode_result(result: WorkflowResult | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {
+        "output": result.output,
+        "truncated": result.truncated,
+        "metrics": _encode_floats(result.metrics),
+    }
+
+
+def _decode_result(fields: Mapping[str, Any] | None) -> WorkflowResult | None:
+    if fields is None:
+        return None
+    return WorkflowResult(
+        output=fields["output"],
+        truncated=fields["truncated"],
+        metrics=_decode_floats(fields["metrics"]),
+    )
 
 
 def _encode_float(value: float) -> float | str:

@@ -59,7 +59,8 @@ def test_the_reward_is_the_share_of_the_weights_earned(
     output: str, reward: float, success: bool
 ) -> None:
     score = judged(ScriptedModel(by_words), output)
-    assert (score.rewards, score.success) == ({"*": pytest.approx(reward)}, success)
+    assert score.reward("anyone") == pytest.approx(reward)
+    assert score.success is success
     assert score.metrics == {
         "attack": 0.0,
         "unit": float("kg" in output),

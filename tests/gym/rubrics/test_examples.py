@@ -64,7 +64,7 @@ def test_a_list_ranks_its_answers(tmp_path: Path) -> None:
         (scored(*[0, 1] * 12, "2"), "'score' must be a number in every line"),
         (scored(*[0, 1] * 12, None), "'score' must be a number in every line"),
         (ranked(*[["a", "b"]] * 12, ["a"]), "a list of at least two answers"),
-        (ranked(*[["a", "b"]] * 12, "ab"), "a list of at least two answers"),  # type: ignore[arg-type]
+        (ranked(*[["a", "b"]] * 12, "ab"), "a list of at least two answers"),
         ([*scored(*[0, 1] * 12), {"question": "Q", "ranked": ["a", "b"]}], "'score' must be"),
         ([{"answer": "a", "score": 1}], "field 'question' is missing"),
     ],

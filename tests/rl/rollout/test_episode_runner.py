@@ -72,6 +72,7 @@ def test_an_episode_is_run_judged_and_released(runner_of: RunnerOf) -> None:
         rewards={"ann": 0.25},
         success=True,
         metrics={"workflow/turns": 2, "judge/exact": 1.0},
+        result=WorkflowResult(output="hello 1", metrics={"turns": 2}),
     )
     assert [record.params.temperature for record in episode.calls] == [0.5, 0.5]
     assert policy.opened == policy.released == [KEY]

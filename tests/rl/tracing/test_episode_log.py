@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from hypothesis import strategies as st
 
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
 from astuner_gym.errors import UnusableInputError
+from astuner_gym.judge import GivenReward
+from astuner_gym.task import JsonValue
+from astuner_gym.workflow import WorkflowResult
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 from astuner_rl.tracing.episode_log import read_episodes, write_episodes
 from astuner_rl.types import (
@@ -160,6 +165,18 @@ def logged(*calls: CallRecord) -> LoggedEpisode:
         rewards={"solver": 1.0},
     )
     return LoggedEpisode(episode=episode, masked=(None,) * len(calls))
+
+
+@pytest.mark.parametrize(
+    "output", [None, True, 7, -0.0, 1e-320, "\u00fc\n", [1, [2.5]], {"a": {"b": None}}]
+)
+def test_what_was_judged_and_given_comes_back_too(output: JsonValue) -> None:
+    first = logged()
+    result = WorkflowResult(output=output, truncated=True, metrics={"turns": math.inf, "n": 0.1})
+    given = (GivenReward("ann", 0.5, 1), GivenReward("bob", -math.inf, 0))
+    episode = replace(first, episode=replace(first.episode, result=result, given=given))
+    written = json.loads(json.dumps(encode_episode(episode), allow_nan=False))
+    assert reads_the_same(decode_episode(written), episode)
 
 
 def test_only_what_is_new_in_a_call_is_written() -> None:
