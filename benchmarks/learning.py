@@ -129,6 +129,8 @@ class Result:
     tasks: int
     solved: dict[str, str]
     """By set and decoding, ``heldout T=1``: a 1 for each task that was solved, else a 0."""
+    rewards: dict[str, list[float]] = field(default_factory=dict)
+    """By set and decoding, the reward of each task, the mean over its agents."""
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     """By set and decoding, the means of what workflow and judge measure, such as
     ``judge/illegal``."""
@@ -163,6 +165,14 @@ def gain(before: Result, after: Result, name: str) -> Interval:
                 _outcomes(before.solved[name]), _outcomes(after.solved[name]), strict=True
             )
         ],
+        seed=0,
+    )
+
+
+def reward_gain(before: Result, after: Result, name: str) -> Interval:
+    """By how much the mean reward rose, with the paired bootstrap interval over tasks."""
+    return bootstrap_interval(
+        [new - old for old, new in zip(before.rewards[name], after.rewards[name], strict=True)],
         seed=0,
     )
 
@@ -253,6 +263,7 @@ class Measured:
     """What is measured of a policy; see :class:`Result`."""
 
     solved: dict[str, str]
+    rewards: dict[str, list[float]]
     means: dict[str, dict[str, float]]
 
 
@@ -272,7 +283,7 @@ async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
         config = replace(config, sampler=TransformersSamplerConfig(context_length=context))
     environment = build_environment(config)
     opened = open_policy(config, environment)
-    measured = Measured({}, {})
+    measured = Measured({}, {}, {})
     try:
         runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
         for decoding, temperature in DECODINGS.items():
@@ -284,6 +295,9 @@ async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
             # The step is a part of every draw's name; one step for all pairs the draws.
             for name, evaluation in (await evaluator.run(step=0)).items():
                 measured.solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
+                measured.rewards[f"{name} {decoding}"] = [
+                    statistics.fmean(episode.rewards.values()) for episode in evaluation.episodes
+                ]
                 measured.means[f"{name} {decoding}"] = {
                     figure: interval.mean for figure, interval in evaluation.figures().items()
                 }
@@ -315,6 +329,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
             command=command,
             tasks=plan.tasks,
             solved=measured.solved,
+            rewards=measured.rewards,
             means=measured.means,
         )
     )
@@ -346,6 +361,7 @@ def trained_policy(
             command=tuple(command),
             tasks=tasks,
             solved=measured.solved,
+            rewards=measured.rewards,
             means=measured.means,
             minutes=finished.seconds / 60,
             train_s=training_seconds(lines),
@@ -471,6 +487,7 @@ def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
                     "means_before": results[part.base, seed].means[name],
                     "means_after": after.means[name],
                     "gain": asdict(gain(results[part.base, seed], after, name)),
+                    **_reward_figures(results[part.base, seed], after, name),
                 }
                 for name in after.solved
             },
@@ -478,6 +495,16 @@ def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
         for part in benchmark.parts
         for (name, seed), after in results.items()
         if name == part.name
+    }
+
+
+def _reward_figures(before: Result, after: Result, name: str) -> dict[str, object]:
+    if not (before.rewards and after.rewards):  # kept from before they were measured
+        return {}
+    return {
+        "reward_before": asdict(bootstrap_interval(before.rewards[name], seed=0)),
+        "reward_after": asdict(bootstrap_interval(after.rewards[name], seed=0)),
+        "reward_gain": asdict(reward_gain(before, after, name)),
     }
 
 

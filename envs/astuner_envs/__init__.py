@@ -7,3 +7,6 @@ go ``gymnasium.make("astuner_envs:astuner/gsm8k-v0")``. Gymnasium 1.x finds no i
 import gymnasium
 
 gymnasium.register(id="astuner/gsm8k-v0", entry_point="astuner_envs.gsm8k.stepped:make")
+gymnasium.register(
+    id="astuner/learn_to_ask-v0", entry_point="astuner_envs.learn_to_ask.stepped:make"
+)

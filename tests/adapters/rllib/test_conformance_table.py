@@ -12,5 +12,5 @@ def test_the_whole_table_is_green() -> None:
     )
     assert run.returncode == 0, run.stdout[-4000:]
     table = run.stdout.splitlines()[-21:]
-    assert table[0].split() == ["gsm8k", "werewolves"]
+    assert table[0].split() == ["gsm8k", "learn_to_ask", "werewolves"]
     assert [line.split()[-2:] for line in table[1:]] == [["ok", "ok"]] * 20, run.stdout[-4000:]

@@ -1,0 +1,71 @@
+"""Makes rows from whole dialogues: ``python -m astuner_envs.learn_to_ask.make_rows in out.jsonl``.
+
+The input is JSONL of sessions or a CSV file of MTS-Dialog. With ``--base-url`` and ``--model`` a
+server that speaks the OpenAI protocol extracts ``info_truth``; without them it is the person's
+later turns word for word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from astuner_envs.learn_to_ask.extraction import Extraction, extract
+from astuner_envs.learn_to_ask.pipeline import rows
+from astuner_envs.learn_to_ask.records import Session
+from astuner_envs.learn_to_ask.tasks import read_sessions
+from astuner_gym.errors import UnusableInputError
+from astuner_gym.judging.endpoint import ChatEndpoint, EndpointConfig
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the rows and return the exit status: 0 done, 1 some rows failed, 2 unusable input."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("sessions", type=Path, help="JSONL of sessions, or CSV of MTS-Dialog")
+    parser.add_argument("rows", type=Path, help="JSONL file to write")
+    parser.add_argument("--base-url", help="address of the API that extracts what is told")
+    parser.add_argument("--model", help="model that the server knows")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key")
+    options = parser.parse_args(arguments)
+    if (options.base_url is None) is not (options.model is None):
+        parser.error("--base-url and --model must be given together")
+    try:
+        sessions = read_sessions(options.sessions)
+        if options.base_url is None:
+            made = Extraction(
+                rows=tuple(row for session in sessions for row in rows(session)), failures=()
+            )
+        else:
+            endpoint = ChatEndpoint(
+                EndpointConfig(
+                    base_url=options.base_url,
+                    model=options.model,
+                    api_key_env=options.api_key_env,
+                )
+            )
+            made = asyncio.run(_extract(endpoint, sessions))
+    except UnusableInputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    lines = (json.dumps(row.record, ensure_ascii=False) + "\n" for row in made.rows)
+    options.rows.write_text("".join(lines), "utf-8")
+    for row, reason in made.failures:
+        print(f"left out {row}: {reason}", file=sys.stderr)
+    print(f"{len(made.rows)} rows of {len(sessions)} sessions, {len(made.failures)} failed")
+    return 1 if made.failures else 0
+
+
+async def _extract(endpoint: ChatEndpoint, sessions: Sequence[Session]) -> Extraction:
+    try:
+        await endpoint.check()
+        return await extract(sessions, endpoint)
+    finally:
+        await endpoint.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

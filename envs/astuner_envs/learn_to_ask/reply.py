@@ -1,0 +1,67 @@
+"""What a reply does: ask, or stop.
+
+A reply that holds ``<stop />`` stops, whatever else it holds; ``<stop/>`` and other spacing are the
+same mark. Only a reply that is nothing but the mark, white space aside, is well-formed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from astuner_envs.learn_to_ask.records import Decision
+
+STOP: Final = "<stop />"
+MOST_CHOICES: Final = 4
+"""A question with more parts between commas than that asks for several things."""
+_MARK: Final = re.compile(r"<\s*stop\s*/\s*>", re.IGNORECASE)
+_QUESTION_MARKS: Final = re.compile(r"[?？؟]+")
+_ASKS: Final = re.compile(
+    r"\b(are|can|could|did|do|does|has|have|how|is|tell|was|were|what|when|where|which|who|whose|"
+    r"why|will|would)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply as its reader takes it."""
+
+    text: str
+
+    @property
+    def decision(self) -> Decision:
+        """Whether it asks or stops."""
+        return Decision.STOP if _MARK.search(self.text) else Decision.CONTINUE
+
+    @property
+    def is_bare_stop(self) -> bool:
+        """Whether it is the mark and nothing else."""
+        return _MARK.fullmatch(self.text.strip()) is not None
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Each question, without its mark; a last sentence that asks needs no mark.
+
+        ``How old is it? Where is it?`` has two questions, ``Tell me more.`` one, ``Fine.`` none.
+        """
+        *asked, rest = _QUESTION_MARKS.split(self.text)
+        parts = [part.strip() for part in asked if part.strip()]
+        if _ASKS.search(rest):
+            parts.append(rest.strip())
+        return tuple(parts)
+
+
+def question_stem(question: str) -> str:
+    """Return a question's last sentence without the choices that it offers after a colon.
+
+    ``It is cold. How old is it: new, old or older`` gives ``How old is it``.
+    """
+    sentence = re.split(r"(?<=[.!])\s+", question.strip())[-1]
+    return sentence.partition(":")[0]
+
+
+def has_too_many_choices(question: str) -> bool:
+    """Return whether a question lists more than a person can choose from."""
+    return len(re.split(r",|;| or | and ", question)) > MOST_CHOICES + 1

@@ -1,0 +1,94 @@
+"""Where rows come from: the generator, users' JSONL files, and MTS-Dialog.
+
+A JSONL file holds either rows, with ``decision_truth`` and ``info_truth``, or whole sessions, from
+which the pipeline makes the rows; its first line says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from astuner_envs.learn_to_ask.intake.turns import IntakeTurns
+from astuner_envs.learn_to_ask.mts_dialog import read_mts_dialog
+from astuner_envs.learn_to_ask.pipeline import rows
+from astuner_envs.learn_to_ask.records import Row, Session
+from astuner_gym.errors import TaskDataError
+from astuner_gym.task import JsonlTasks, RecordTasks, Task, TaskSource
+
+DECISION = "decision_truth"
+MOST_HELD_OUT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeTasks:
+    """Generated rows as a task source."""
+
+    turns: IntakeTurns
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, index: int, /) -> Task:
+        name = f"{self.turns.intakes.split}-{index}"
+        return Task(id=name, record=self.turns[index].row.record)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a file: MTS-Dialog if it ends in ``.csv``, else JSONL.
+
+    Raises:
+        TaskDataError: The file is absent, malformed, or gives no row.
+    """
+    if path.suffix != ".csv":
+        lines = _lines(path)
+        if DECISION in lines[0].record:
+            return [Row.of(line) for line in lines]
+    found = [row for session in read_sessions(path) for row in rows(session)]
+    if not found:
+        raise TaskDataError(f"{path}: dialogues must give a row, none says anything")
+    return found
+
+
+def read_sessions(path: Path) -> list[Session]:
+    """Return the whole dialogues of a file: MTS-Dialog if it ends in ``.csv``, else JSONL.
+
+    Raises:
+        TaskDataError: The file is absent or malformed.
+    """
+    if path.suffix == ".csv":
+        return read_mts_dialog(path)
+    return [Session.of(line) for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[Task]:
+    tasks = JsonlTasks(path, required=())
+    lines = [tasks[index] for index in range(len(tasks))]
+    has_rows = DECISION in lines[0].record
+    for line in lines:
+        if (DECISION in line.record) is not has_rows:
+            raise TaskDataError(
+                f"task {line.id}: a file must hold rows, all with {DECISION!r}, or sessions, "
+                "all without; put them in two files"
+            )
+    return lines
+
+
+def as_tasks(name: str, found: Sequence[Row]) -> TaskSource:
+    """Return rows as a task source."""
+    return RecordTasks(name, [row.record for row in found])
+
+
+def hold_out_sessions(found: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Split rows into those to train on and those held out: the last tenth of the sessions.
+
+    Rows of one session stay together, for each holds the beginning of the next. At most 512 rows
+    are held out and at least one session; a single session serves as both.
+    """
+    sessions = list(dict.fromkeys(row.session_id for row in found))
+    if len(sessions) == 1:
+        return list(found), list(found)
+    last = {*sessions[-max(1, len(sessions) // 10) :]}
+    held_out = [row for row in found if row.session_id in last]
+    return [row for row in found if row.session_id not in last], held_out[:MOST_HELD_OUT]
