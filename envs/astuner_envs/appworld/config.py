@@ -60,7 +60,7 @@ class AppWorldConfig:
     """Executions that the agent may take for one task."""
     forfeit: bool = True
     """Whether an episode is worth 0 in which code was flagged, such as an attempt to read a file."""
-    worlds: int = 2
+    worlds: int = 4
     """Worlds that can be used at a time; each takes about 300 MB of memory."""
     unsafe: bool = False
     """Whether to execute code that a model wrote without a sandbox, where the kernel has none."""

@@ -71,6 +71,11 @@ class AppWorldWorkflow:
         self._evaluators = evaluators
         self._max_turns = max_turns
 
+    def close(self) -> None:
+        """End the services; without it they end with the program."""
+        self._executors.close()
+        self._evaluators.close()
+
     async def run(self, task: Task, models: Models) -> WorkflowResult:
         """Let the agent work; the output is an :class:`Outcome` as JSON.
 

@@ -128,8 +128,8 @@ def _alarm(draw: Draw, id_: int, label: str, time: str) -> Record:
 
 
 def _listed(names: Mapping[int, str]) -> str:
-    """What a loop prints that shows ids and names: rows come in the order of their ids."""
-    return "\n".join(f"{id_} {names[id_]}" for id_ in sorted(names))
+    """What a loop prints that shows ids and names: the latest row comes first."""
+    return "\n".join(f"{id_} {names[id_]}" for id_ in sorted(names, reverse=True))
 
 
 def _time(draw: Draw) -> str:
@@ -273,7 +273,7 @@ def _todo(
                     "order_index": index,
                 },
             )
-            for index, (task, title) in enumerate(titles.items())
+            for index, (task, title) in enumerate(sorted(titles.items(), reverse=True))
         ),
     )
 
