@@ -18,9 +18,9 @@ from astuner_envs.appworld.outcome import Outcome
 from astuner_envs.appworld.setup import build_mini_world
 from astuner_envs.appworld.workflow import AppWorldWorkflow
 from astuner_gym.chat.messages import ChatCall, ChatReply
+from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import run_episode_with
-from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.judge import Score
 from astuner_gym.task import Task
 
@@ -98,9 +98,7 @@ def stage(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASTUNER_CACHE", str(tmp_path_factory.mktemp("cache")))
         config = AppWorldConfig(
-            tasks=AppWorldTasksConfig(
-                path=str(root / "sealed"), held_out=["heldout", "unseen"]
-            ),
+            tasks=AppWorldTasksConfig(path=str(root / "sealed"), held_out=["heldout", "unseen"]),
             max_turns=4,
             logs=str(tmp_path_factory.mktemp("logs")),
         )

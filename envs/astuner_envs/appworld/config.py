@@ -59,7 +59,7 @@ class AppWorldConfig:
     max_turns: int = 5
     """Executions that the agent may take for one task."""
     forfeit: bool = True
-    """Whether an episode is worth 0 in which code was flagged, such as an attempt to read a file."""
+    """Whether an episode is worth 0 in which code was flagged, such as one that opens a file."""
     worlds: int = 4
     """Worlds that can be used at a time; each takes about 300 MB of memory."""
     unsafe: bool = False

@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _TRUTH: Final = "{sealed}/tasks/{task_id}/ground_truth"
-_REQUEST: Final = (
-    r"""b"POST /evaluate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" """
-)
+_REQUEST: Final = r"""b"POST /evaluate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" """
 
 EXPLOITS: Final[Mapping[str, str]] = {
     "engine's task": "import appworld\n"
@@ -37,11 +35,12 @@ EXPLOITS: Final[Mapping[str, str]] = {
     'print("LEAK", [e.name for e in w("{sealed}/tasks")][:3])',
     "symbolic link": 'import os\nos.symlink("{sealed}", "answers")\n'
     'print("LEAK", f"{{os.stat(\'answers/datasets/train.txt\')}}")',
-    "environment of the owner": 'import pathlib\n'
+    "environment of the owner": "import pathlib\n"
     'print("LEAK", pathlib.Path("/proc/{owner}/environ").read_text()[:9])',
     "memory of the owner": 'f = open\nprint("LEAK", f("/proc/{owner}/mem", "rb").read(1))',
     "folder of the owner": 'import os\nprint("LEAK", os.stat("/proc/{owner}/cwd"))',
-    "evaluator's socket": 's = __import__("socket").create_connection(("127.0.0.1", {evaluator}), 3)\n'
+    "evaluator's socket": 's = __import__("socket")\n'
+    's = s.create_connection(("127.0.0.1", {evaluator}), 3)\n'
     f's.sendall({_REQUEST})\nprint("LEAK", s.recv(99))',
     "evaluator by requests": 'r = __import__("requests").post("http://127.0.0.1:{evaluator}/evaluate")\n'
     'print("LEAK", r.status_code)',

@@ -45,7 +45,7 @@ def build_mini_world(folder: Path, *, python: Path, scale: float = 1.0) -> None:
         if built.returncode:
             raise SettingError(
                 f"{script.name} must end with status 0, got {built.returncode}; "
-                "make the engine's environment anew: rm -r .venvs/appworld && scripts/setup_appworld"
+                "rm -r .venvs/appworld, and run scripts/setup_appworld"
             )
         copy_without_ground_truth(partial / SEALED / "data", partial / OPEN / "data")
         partial.rename(folder)

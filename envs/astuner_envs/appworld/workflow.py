@@ -117,7 +117,9 @@ class AppWorldWorkflow:
                 raise WorkflowError(str(error)) from error
             except httpx.HTTPError as error:
                 # The pool finds out whether the service is gone, and says so by name.
-                raise WorkflowError(f"the executor of {task.id} did not answer: {error!r}") from error
+                raise WorkflowError(
+                    f"the executor of {task.id} did not answer: {error!r}"
+                ) from error
         if world.ended:
             flags["the world was ended by its own code"] = None
         checks = None

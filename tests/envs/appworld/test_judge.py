@@ -26,9 +26,7 @@ def checks(passed: int, required: int, failed: int, no_op: int) -> CheckResult:
     )
 
 
-def score(
-    outcome: Outcome | None, *, reward: Reward = Reward.DENSE, forfeit: bool = True
-) -> Score:
+def score(outcome: Outcome | None, *, reward: Reward = Reward.DENSE, forfeit: bool = True) -> Score:
     output = None if outcome is None else outcome.to_json()
     judge = AppWorldJudge(reward=reward, forfeit=forfeit)
     return asyncio.run(judge.score(TASK, WorkflowResult(output=output)))

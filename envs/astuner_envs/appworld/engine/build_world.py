@@ -95,9 +95,7 @@ def _task(data: Path, plan: dict, task: dict) -> None:
     set_local_dbs(home, str(data / "base_dbs"), apps)
     for app in apps:
         import_models_module(app).SQLModel.restart_db_tracker()
-    supervisor = {
-        key: person[key] for key in ("first_name", "last_name", "email", "phone_number")
-    }
+    supervisor = {key: person[key] for key in ("first_name", "last_name", "email", "phone_number")}
     models = import_models_module("supervisor")
     models.Supervisor.create_save(**supervisor, birthday="1990-01-01")
     for app in plan["apps"]:
@@ -105,7 +103,7 @@ def _task(data: Path, plan: dict, task: dict) -> None:
             supervisor_id=1, account_name=app, password=person["password"]
         )
     models.Task.create_save(supervisor_id=1, instruction=task["instruction"])
-    # Ids are given in rising order: SQLite's count can be set forward, and a row's id cannot be set.
+    # In rising order of ids: SQLite's count can be set forward, a row's id cannot be set.
     kinds = list(dict.fromkeys((r["app"], r["model"]) for r in task["records"]))
     for record in sorted(
         task["records"], key=lambda r: (kinds.index((r["app"], r["model"])), r["fields"]["id"])

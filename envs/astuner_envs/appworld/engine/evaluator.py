@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import Body, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
 
 EXPERIMENT = "evaluated"
 _CHANGE = re.compile(r"\s*(INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM)\s", re.IGNORECASE)
@@ -27,6 +28,13 @@ _REFUSED = re.compile(
     r"\b(ATTACH|DETACH|PRAGMA|load_extension|readfile|writefile|sqlite_master|CREATE|DROP)\b",
     re.IGNORECASE,
 )
+
+
+class State(BaseModel):
+    """What an episode left."""
+
+    task_id: str
+    changes: dict[str, str]
 
 
 def main() -> None:
@@ -61,12 +69,10 @@ def build(folder: Path, tokens: Any) -> FastAPI:
         return {"ready": True}
 
     @app.post("/evaluate")
-    async def evaluate(
-        response: Response, task_id: str = Body(...), changes: dict[str, str] = Body(...)
-    ) -> dict[str, Any]:
+    async def evaluate(response: Response, state: State) -> dict[str, Any]:
         async with lock:
             try:
-                return {"output": evaluated(folder, task_id, changes)}
+                return {"output": evaluated(folder, state.task_id, state.changes)}
             except ValueError as error:
                 response.status_code = 422
                 return {"message": str(error)}

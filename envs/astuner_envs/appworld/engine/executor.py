@@ -113,7 +113,8 @@ class Front:
             body = json.dumps(content).encode()
             writer.write(
                 f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                + body
             )
             await writer.drain()
         writer.close()
@@ -242,7 +243,6 @@ def inhabit(connection: socket.socket, alarms: int, folder: Path) -> NoReturn:
 async def _live(connection: socket.socket, folder: Path) -> None:
     # In the main thread, without threads in between: the engine times code out by a signal.
     import httpx
-
     from appworld.serve.environment import app
 
     transport = httpx.ASGITransport(app=app)
@@ -282,7 +282,8 @@ _ALARMING = (
     "ctypes.", "gc.", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.link",
     "os.listdir", "os.mkdir", "os.posix_spawn", "os.ptrace", "os.putenv", "os.remove", "os.rename",
     "os.rmdir", "os.scandir", "os.setxattr", "os.spawn", "os.startfile", "os.symlink", "os.system",
-    "os.truncate", "os.walk", "pty.spawn", "shutil.", "signal.pthread_kill", "socket.", "subprocess.",
+    "os.truncate", "os.walk", "pty.spawn", "shutil.", "signal.pthread_kill", "socket.",
+    "subprocess.",
     "sys.addaudithook", "sys.setprofile", "sys.settrace", "glob.", "pathlib.", "tempfile.",
 )  # fmt: skip
 """Beginnings of the audit events that code which uses a world's APIs does not cause."""

@@ -11,7 +11,7 @@ NO_HARM: Final = "no_op_pass"
 COMPLETED: Final = "all of this is so, and the task was marked as completed"
 ONLY_ALLOWED: Final = "nothing else was changed"
 
-_HEAD: Final = '''\
+_HEAD: Final = """\
 import json
 
 
@@ -33,7 +33,7 @@ def evaluate(test, public_data, private_data, main_user, models, ground_truth_an
 
     end = models.end  # from here on models read the later state
 
-'''
+"""
 
 
 class TestDatum(TypedDict):

@@ -6,7 +6,7 @@ solves it, and which checks hold it. Checks are of two kinds: a required one fai
 nothing was done, one of no harm passes until something else was changed.
 
 Every check is a Python expression over ``end``, the models by app in the later state, the ids that
-``start_ids`` gives of the earlier one, and ``answer``. They are put together as the engine has it by
+``start_ids`` gives of the earlier one, and ``answer``. They are put together by
 :mod:`astuner_envs.appworld.mini.evaluation`.
 """
 
@@ -169,9 +169,8 @@ def alarmoff(draw: Draw) -> Variant:
     """Switch an alarm off."""
     label, other = draw.two(*_LABELS)
     wanted, decoy = draw.ids()
-    off = "[a.label for a in end.phone.Alarm.all() if not a.enabled and a.user_id == {}]".format(
-        draw.person.id
-    )
+    mine = f"a.user_id == {draw.person.id}"
+    off = f"[a.label for a in end.phone.Alarm.all() if not a.enabled and {mine}]"
     return Variant(
         person=draw.person,
         instruction=f"Switch off my alarm with the label {label}.",
@@ -184,7 +183,8 @@ def alarmoff(draw: Draw) -> Variant:
             login("phone", draw.person)
             + "\nfor a in apis.phone.show_alarms(access_token=token):"
             + '\n    print(a["alarm_id"], a["label"])',
-            f"apis.phone.update_alarm(access_token=token, alarm_id={wanted}, enabled=False)\n{_DONE}",
+            f"apis.phone.update_alarm(access_token=token, alarm_id={wanted}, enabled=False)\n"
+            + _DONE,
         ),
         outputs=(_listed({decoy: other, wanted: label}),),
         slips=((f"alarm_id={wanted}", f"alarm_id={decoy}"),),
@@ -244,8 +244,7 @@ def noteask(draw: Draw) -> Variant:
             login("simple_note", draw.person)
             + "\nfor n in apis.simple_note.search_notes(access_token=token):"
             + '\n    print(n["note_id"], n["title"])',
-            "print(apis.simple_note.show_note("
-            f'access_token=token, note_id={wanted})["content"])',
+            f'print(apis.simple_note.show_note(access_token=token, note_id={wanted})["content"])',
             f"apis.supervisor.complete_task(answer={code})",
         ),
         outputs=(_listed({decoy: other, wanted: title}), code),
@@ -301,7 +300,10 @@ def todoadd(draw: Draw) -> Variant:
             f'title="{title}")\n{_DONE}',
         ),
         outputs=(f"{100 + wanted} {project}",),
-        slips=((f'title="{title}"', f'title="{other}"'), (f"project_id={100 + wanted}", "project_id=0")),
+        slips=(
+            (f'title="{title}"', f'title="{other}"'),
+            (f"project_id={100 + wanted}", "project_id=0"),
+        ),
         checks=(
             Check("one task is new", f"len({new}) == 1"),
             Check("its title is as asked", f"[t.title for t in {new}] == [{title!r}]"),
@@ -460,8 +462,7 @@ def notetodo(draw: Draw) -> Variant:
         apps=("simple_note", "todoist"),
         records=(_note(draw, decoy, title, chore), *_todo(draw, wanted, project)),
         turns=(
-            login("simple_note", draw.person)
-            + "\nprint(apis.simple_note.show_note("
+            login("simple_note", draw.person) + "\nprint(apis.simple_note.show_note("
             f'access_token=token, note_id={decoy})["content"])',
             login("todoist", draw.person) + _SHOW_PROJECTS,
             f"apis.todoist.create_task(access_token=token, project_id={100 + wanted}, "
