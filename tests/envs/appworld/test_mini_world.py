@@ -15,7 +15,7 @@ from astuner_envs.appworld.demonstrations import (
     conversation,
     expert_replies,
 )
-from astuner_envs.appworld.mini.evaluation import evaluation_source, test_data
+from astuner_envs.appworld.mini.evaluation import evaluation_source, labelled_requirements
 from astuner_envs.appworld.mini.plan import numbered_variants
 from astuner_envs.appworld.mini.scenarios import TRAINED, UNSEEN, VARIANTS, variants
 from astuner_envs.appworld.workflow import code_of, shown
@@ -80,7 +80,7 @@ def test_an_evaluation_parses_and_tests_what_its_data_lists(name: str) -> None:
         if isinstance(item.context_expr, ast.Call)
         and isinstance(item.context_expr.args[0], ast.Constant)
     ]
-    assert sorted(map(str, tested)) == sorted(datum["requirement"] for datum in test_data(variant))
+    assert sorted(map(str, tested)) == sorted(datum["requirement"] for datum in labelled_requirements(variant))
 
 
 def test_an_expert_who_errs_differs_in_the_last_reply_alone() -> None:

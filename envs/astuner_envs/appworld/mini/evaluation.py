@@ -66,7 +66,7 @@ def _test(requirement: str, expression: str) -> str:
     )
 
 
-def test_data(variant: Variant) -> list[TestDatum]:
+def labelled_requirements(variant: Variant) -> list[TestDatum]:
     """Return the requirements and which of them are required."""
     return [
         *(TestDatum(requirement=c.requirement, label="no_op_fail") for c in variant.checks),

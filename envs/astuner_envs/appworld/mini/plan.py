@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypedDict
 
-from astuner_envs.appworld.mini.evaluation import TestDatum, evaluation_source, test_data
+from astuner_envs.appworld.mini.evaluation import TestDatum, evaluation_source, labelled_requirements
 from astuner_envs.appworld.mini.people import APPS, PEOPLE, Person
 from astuner_envs.appworld.mini.scenarios import TRAINED, UNSEEN, Value, Variant, variants
 
@@ -97,7 +97,7 @@ def plan(*, scale: float = 1.0) -> Plan:
                 changes=variant.changes,
                 answer=variant.answer,
                 evaluation=evaluation_source(variant),
-                test_data=test_data(variant),
+                test_data=labelled_requirements(variant),
             )
             for split, id_, variant in numbered_variants(scale=scale)
         ],

@@ -12,7 +12,7 @@ Every check is a Python expression over ``end``, the models by app in the later 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
@@ -129,7 +129,11 @@ def _alarm(draw: Draw, id_: int, label: str, time: str) -> Record:
 
 def _listed(names: Mapping[int, str]) -> str:
     """What a loop prints that shows ids and names: the latest row comes first."""
-    return "\n".join(f"{id_} {names[id_]}" for id_ in sorted(names, reverse=True))
+    return _lines(names, sorted(names, reverse=True))
+
+
+def _lines(names: Mapping[int, str], ids: Sequence[int]) -> str:
+    return "\n".join(f"{id_} {names[id_]}" for id_ in ids)
 
 
 def _time(draw: Draw) -> str:
@@ -169,6 +173,8 @@ def alarmoff(draw: Draw) -> Variant:
     """Switch an alarm off."""
     label, other = draw.two(*_LABELS)
     wanted, decoy = draw.ids()
+    names = {wanted: label, decoy: other}
+    first, second = draw.rng.sample((wanted, decoy), 2)  # in the order of their times
     mine = f"a.user_id == {draw.person.id}"
     off = f"[a.label for a in end.phone.Alarm.all() if not a.enabled and {mine}]"
     return Variant(
@@ -176,8 +182,8 @@ def alarmoff(draw: Draw) -> Variant:
         instruction=f"Switch off my alarm with the label {label}.",
         apps=("phone",),
         records=(
-            _alarm(draw, decoy, other, "06:15"),
-            _alarm(draw, wanted, label, "07:40"),
+            _alarm(draw, first, names[first], "06:15"),
+            _alarm(draw, second, names[second], "07:40"),
         ),
         turns=(
             login("phone", draw.person)
@@ -186,7 +192,7 @@ def alarmoff(draw: Draw) -> Variant:
             f"apis.phone.update_alarm(access_token=token, alarm_id={wanted}, enabled=False)\n"
             + _DONE,
         ),
-        outputs=(_listed({decoy: other, wanted: label}),),
+        outputs=(_lines(names, (first, second)),),
         slips=((f"alarm_id={wanted}", f"alarm_id={decoy}"),),
         checks=(
             Check("an alarm is off", f"len({off}) > 0"),
@@ -259,6 +265,11 @@ def _todo(
 ) -> tuple[Record, ...]:
     return (
         Record("todoist", "Project", {"id": 100 + id_, "user_id": draw.person.id, "name": project}),
+        Record(
+            "todoist",
+            "ProjectCollaboratorLink",
+            {"id": 100 + id_, "project_id": 100 + id_, "user_id": draw.person.id},
+        ),
         *(
             Record(
                 "todoist",
@@ -411,7 +422,9 @@ def payrequest(draw: Draw) -> Variant:
             "apis.venmo.approve_payment_request(access_token=token, "
             f"payment_request_id={wanted})\n{_DONE}",
         ),
-        outputs=(_listed({decoy: other.name, wanted: friend.name}),),
+        outputs=(
+            _lines({decoy: other.name, wanted: friend.name}, sorted((decoy, wanted))),
+        ),
         slips=((f"payment_request_id={wanted}", f"payment_request_id={decoy}"),),
         checks=(
             Check("a request is approved", f"len({approved}) > 0"),
@@ -427,19 +440,24 @@ def alarmdrop(draw: Draw) -> Variant:
     """Delete an alarm."""
     label, other = draw.two(*_LABELS)
     wanted, decoy = draw.ids()
+    names = {wanted: label, decoy: other}
+    first, second = draw.rng.sample((wanted, decoy), 2)  # in the order of their times
     kept = f"[a.label for a in end.phone.Alarm.all() if a.user_id == {draw.person.id}]"
     return Variant(
         person=draw.person,
         instruction=f"Delete my alarm with the label {label}.",
         apps=("phone",),
-        records=(_alarm(draw, decoy, other, "06:15"), _alarm(draw, wanted, label, "07:40")),
+        records=(
+            _alarm(draw, first, names[first], "06:15"),
+            _alarm(draw, second, names[second], "07:40"),
+        ),
         turns=(
             login("phone", draw.person)
             + "\nfor a in apis.phone.show_alarms(access_token=token):"
             + '\n    print(a["alarm_id"], a["label"])',
             f"apis.phone.delete_alarm(access_token=token, alarm_id={wanted})\n{_DONE}",
         ),
-        outputs=(_listed({decoy: other, wanted: label}),),
+        outputs=(_lines(names, (first, second)),),
         slips=((f"alarm_id={wanted}", f"alarm_id={decoy}"),),
         checks=(
             Check("one alarm is gone", f"len({kept}) == 1"),
