@@ -29,6 +29,8 @@ def evaluate(test, public_data, private_data, main_user, models, ground_truth_an
         return ids[model]
 
     def text(value):
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # the API makes a whole number of an answer a fraction
         return "" if value is None else str(value).strip()
 
     end = models.end  # from here on models read the later state
