@@ -80,7 +80,9 @@ def test_an_evaluation_parses_and_tests_what_its_data_lists(name: str) -> None:
         if isinstance(item.context_expr, ast.Call)
         and isinstance(item.context_expr.args[0], ast.Constant)
     ]
-    assert sorted(map(str, tested)) == sorted(datum["requirement"] for datum in labelled_requirements(variant))
+    assert sorted(map(str, tested)) == sorted(
+        datum["requirement"] for datum in labelled_requirements(variant)
+    )
 
 
 def test_an_expert_who_errs_differs_in_the_last_reply_alone() -> None:

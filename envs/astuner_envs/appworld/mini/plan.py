@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypedDict
 
-from astuner_envs.appworld.mini.evaluation import TestDatum, evaluation_source, labelled_requirements
+from astuner_envs.appworld.mini.evaluation import (
+    TestDatum,
+    evaluation_source,
+    labelled_requirements,
+)
 from astuner_envs.appworld.mini.people import APPS, PEOPLE, Person
 from astuner_envs.appworld.mini.scenarios import TRAINED, UNSEEN, Value, Variant, variants
 
