@@ -340,7 +340,8 @@ def tododone(draw: Draw) -> Variant:
         records=_todo(draw, decoy, project, {decoy: other, wanted: title}),
         turns=(
             login("todoist", draw.person) + _SHOW_PROJECTS,
-            f"for t in apis.todoist.show_tasks(access_token=token, project_id={100 + decoy}):"
+            f"for t in apis.todoist.show_tasks(access_token=token, project_id={100 + decoy})"
+            '["no_section_tasks"]:'
             '\n    print(t["task_id"], t["title"])',
             f"apis.todoist.update_task(access_token=token, task_id={wanted}, "
             f"is_completed=True)\n{_DONE}",
