@@ -1,0 +1,335 @@
+"""Executes an agent's code in AppWorld's engine: ``executor.py LISTENER-FD FOLDER``.
+
+The front, one process, answers HTTP and never runs an agent's code. Each line that it reads from
+standard input is the token of a new lease: the world of the lease before, a forked process, is
+killed with all that it has started, its files are removed, and a new one is forked. So an episode
+finds nothing that another has left behind, and what its code does to its own process stays there.
+
+A world is driven by the engine's REST application. ``POST /<method>`` passes the body on to it;
+``GET /alarms`` returns what the interpreter's audit events tell of code that reached for what is
+no part of a world. A world that its own code has ended, or that exceeds a deadline, is gone: each
+later request is answered with status 410.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+METHODS = ("initialize", "execute", "task_completed", "state")
+DEADLINE_S = 60.0
+"""Of a whole request; the engine ends code earlier, unless that code prevents it."""
+ENGINE_TIMEOUT_S = 20
+MOST_ALARMS = 50
+LARGEST_FILE = 64 << 20
+LARGEST_MEMORY = 8 << 30
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    fd, folder = int(sys.argv[1]), Path(sys.argv[2])
+    os.environ |= {
+        "APPWORLD_ROOT": str(folder),
+        "APPWORLD_CACHE": str(folder),
+        "HOME": str(folder),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    os.chdir(folder)
+    _import_engine(folder)
+    asyncio.run(Front(socket.socket(fileno=fd), folder).serve())
+
+
+def _import_engine(folder: Path) -> None:
+    """Import all that a world needs, once: a forked process shares it."""
+    from appworld.apps import build_main_app, get_all_apps
+    from appworld.common.utils import import_models_module
+    from appworld.serve.environment import app
+
+    assert app
+    for name in get_all_apps():
+        import_models_module(name)
+    build_main_app()
+
+
+class Front:
+    """Answers HTTP and holds the world of the lease."""
+
+    def __init__(self, listener: socket.socket, folder: Path) -> None:
+        """Serve on a socket that listens."""
+        self._listener = listener
+        self._folder = folder
+        self._token = ""
+        self._world: World | None = None
+        self._ended = asyncio.Event()
+        self._input = b""
+
+    async def serve(self) -> None:
+        """Serve until standard input ends."""
+        os.set_blocking(0, False)
+        asyncio.get_running_loop().add_reader(0, self._read_tokens)
+        server = await asyncio.start_server(self._answer, sock=self._listener)
+        await self._ended.wait()
+        server.close()
+        self._end_world()
+
+    def _read_tokens(self) -> None:
+        try:
+            data = os.read(0, 1 << 12)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(0)
+            self._ended.set()
+            return
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            self._token = line.decode("ascii", "replace")
+            self._end_world()
+
+    def _end_world(self) -> None:
+        if self._world is not None:
+            self._world.end()
+            self._world = None
+        for entry in self._folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != "data":
+                entry.unlink()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError):
+            status, content = await self._handle(reader)
+            body = json.dumps(content).encode()
+            writer.write(
+                f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+        writer.close()
+
+    async def _handle(self, reader: asyncio.StreamReader) -> tuple[int, Any]:
+        method, path, _ = (await reader.readline()).decode("latin-1").split(" ", 2)
+        headers = {}
+        while line := (await reader.readline()).decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        expected = f"Bearer {self._token}"
+        given = headers.get("authorization", "")
+        if not self._token or not hmac.compare_digest(given.encode(), expected.encode()):
+            return 401, {"message": "the token of the lease is needed"}
+        if method == "GET" and path == "/":
+            return 200, {"ready": True}
+        if method == "GET" and path == "/alarms":
+            return 200, {"alarms": [] if self._world is None else self._world.alarms}
+        name = path.removeprefix("/")
+        if method != "POST" or name not in METHODS:
+            return 404, {"message": f"must be a POST to one of {METHODS}, got {method} {path}"}
+        if self._world is None:
+            self._world = World(self._folder, listener=self._listener)
+        return await self._world.ask(name, json.loads(body))
+
+
+class World:
+    """A forked process with one world in it, and the pipes to it."""
+
+    def __init__(self, folder: Path, *, listener: socket.socket) -> None:
+        """Fork it."""
+        self.alarms: list[str] = []
+        self._ours, theirs = socket.socketpair()
+        alarms_read, alarms_write = os.pipe()
+        self._lock = asyncio.Lock()
+        self._gone = False
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._process = os.fork()
+        if not self._process:
+            try:
+                for descriptor in (self._ours.fileno(), alarms_read, listener.fileno()):
+                    os.close(descriptor)
+                asyncio.events._set_running_loop(None)
+                inhabit(theirs, alarms_write, folder)
+            finally:
+                os._exit(1)
+        theirs.close()
+        os.close(alarms_write)
+        self._alarms = alarms_read
+        os.set_blocking(alarms_read, False)
+        self._rest = b""
+        asyncio.get_running_loop().add_reader(alarms_read, self._read_alarms)
+
+    def _read_alarms(self) -> None:
+        try:
+            data = os.read(self._alarms, 1 << 16)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._alarms)
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace")[:200]
+            if text not in self.alarms and len(self.alarms) < MOST_ALARMS:
+                self.alarms.append(text)
+
+    async def ask(self, method: str, body: Any) -> tuple[int, Any]:
+        """Pass a request on and return status and content of the answer."""
+        async with self._lock:
+            if self._gone:
+                return 410, {"message": "the world has ended"}
+            if self._streams is None:
+                self._streams = await asyncio.open_connection(sock=self._ours, limit=1 << 26)
+            reader, writer = self._streams
+            writer.write(json.dumps({"method": method, "body": body}).encode() + b"\n")
+            try:
+                line = await asyncio.wait_for(reader.readline(), DEADLINE_S)
+                answer = json.loads(line)
+                return int(answer["status"]), answer["content"]
+            except (TimeoutError, ValueError, KeyError, TypeError, ConnectionError):
+                # No answer, or one that no world gives: its code has seen to that.
+                self._read_alarms()
+                self._kill()
+                return 410, {"message": "the world has ended"}
+
+    def _kill(self) -> None:
+        self._gone = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        if os.getpid() < FIRST_FREE_PID:
+            # In a namespace of its own: whatever the world has started is there, and nothing else.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._process, 0)
+
+    def end(self) -> None:
+        """Kill it."""
+        if not self._gone:
+            self._kill()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._alarms)
+        os.close(self._alarms)
+        if self._streams is not None:
+            self._streams[1].close()
+        else:
+            self._ours.close()
+
+
+FIRST_FREE_PID = 8
+"""The front is among the first processes of a namespace; elsewhere the system's are."""
+
+
+def inhabit(connection: socket.socket, alarms: int, folder: Path) -> NoReturn:
+    """Be the world: answer requests until killed."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+    resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _watch_audit_events(alarms, folder)
+    asyncio.run(_live(connection, folder))
+    os._exit(0)
+
+
+async def _live(connection: socket.socket, folder: Path) -> None:
+    # In the main thread, without threads in between: the engine times code out by a signal.
+    import httpx
+    from appworld.serve.environment import app
+
+    transport = httpx.ASGITransport(app=app)
+    client = httpx.AsyncClient(transport=transport, base_url="http://world")
+    requests = connection.makefile("rb")
+    task_id = ""
+    while line := requests.readline():
+        request = json.loads(line)
+        method, body = request["method"], request["body"]
+        if method == "state":
+            status, content = 200, _state(folder, task_id)
+        else:
+            if method == "initialize":
+                task_id = body["task_id"]
+                body |= {"load_ground_truth": False, "timeout_seconds": ENGINE_TIMEOUT_S}
+            try:
+                response = await client.post(f"/{method}", json=body)
+                status, content = response.status_code, response.json()
+            except Exception as error:  # the engine's endpoints raise whatever they meet
+                traceback.print_exc()
+                status, content = 500, {"message": repr(error)[:500]}
+        connection.sendall(json.dumps({"status": status, "content": content}).encode() + b"\n")
+
+
+def _state(folder: Path, task_id: str) -> dict[str, Any]:
+    """The changes that the engine saved after the last execution, by app, and its API calls."""
+    task = folder / "experiments" / "outputs" / "default" / "tasks" / task_id
+    changes = {path.stem: path.read_text() for path in sorted((task / "dbs").glob("*.jsonl"))}
+    hashes = task / "dbs" / "model_hashes.json"
+    if hashes.exists():
+        changes["model_hashes"] = hashes.read_text()
+    return {"changes": changes}
+
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_ALARMING = (
+    "ctypes.", "gc.", "os.chmod", "os.chown", "os.exec", "os.fork", "os.kill", "os.link",
+    "os.listdir", "os.mkdir", "os.posix_spawn", "os.ptrace", "os.putenv", "os.remove", "os.rename",
+    "os.rmdir", "os.scandir", "os.setxattr", "os.spawn", "os.startfile", "os.symlink", "os.system",
+    "os.truncate", "os.walk", "pty.spawn", "shutil.", "signal.pthread_kill", "socket.",
+    "subprocess.",
+    "sys.addaudithook", "sys.setprofile", "sys.settrace", "glob.", "pathlib.", "tempfile.",
+)  # fmt: skip
+"""Beginnings of the audit events that code which uses a world's APIs does not cause."""
+_NOT_ALARMING = ("socket.__new__",)
+
+
+def _watch_audit_events(alarms: int, folder: Path) -> None:
+    """Have events written to the pipe while the agent's code runs, and at no other time."""
+    from appworld.environment import AppWorld
+
+    watching = False
+    write, fspath = os.write, os.fspath  # the engine takes them from ``os`` while code runs
+    run_cell = AppWorld._shell_run_cell
+    free = (sys.prefix, sys.base_prefix, str(folder / "experiments"))
+
+    def say(text: str) -> None:
+        write(alarms, text.replace("\n", " ").encode("utf-8", "replace")[:200] + b"\n")
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if not watching:
+            return
+        if event == "open":
+            path, _, flags = arguments
+            named = fspath(path) if isinstance(path, str | os.PathLike) else repr(path)
+            if not str(named).startswith(free):
+                say(f"open {named} {'to write' if flags & _WRITES else ''}")
+        elif event.startswith(_ALARMING) and event not in _NOT_ALARMING:
+            if event.startswith(("shutil.", "os.", "glob.")) and _is_free(arguments, free):
+                return
+            say(f"{event} {arguments[:1]!r}")
+
+    def watched(world: AppWorld, code: str) -> Any:
+        nonlocal watching
+        watching = True
+        try:
+            return run_cell(world, code)
+        finally:
+            watching = False
+
+    sys.addaudithook(hook)
+    AppWorld._shell_run_cell = watched
+
+
+def _is_free(arguments: tuple[Any, ...], free: tuple[str, ...]) -> bool:
+    return bool(arguments) and str(arguments[0]).startswith(free)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Where the engine and its data lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from astuner_gym.errors import SettingError
+
+_HERE: Final = Path(__file__).parent
+ENGINE_SCRIPTS: Final = _HERE / "engine"
+OPEN, SEALED = "open", "sealed"
+SETUP: Final = "run scripts/setup_appworld"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolders:
+    """Two folders as AppWorld lays out its ``data``, with the same tasks."""
+
+    open: Path
+    """Without ground truth: all that an executor may read."""
+    sealed: Path
+    """With it: the evaluator's."""
+
+    @classmethod
+    def of_root(cls, root: Path) -> DataFolders:
+        """Return those of AppWorld's root folder; the open one is made in the cache if need be.
+
+        Raises:
+            SettingError: There are no tasks in it.
+        """
+        sealed = root.expanduser().absolute() / "data"
+        if not (sealed / "tasks").is_dir():
+            raise SettingError(
+                f"AppWorld's root must hold data/tasks, got {root}; give the folder into which "
+                "'appworld download data' wrote, or unset APPWORLD_ROOT for the mini world"
+            )
+        marks = sorted(str(path.relative_to(sealed)) for path in sealed.glob("*/*"))
+        name = hashlib.sha256("\0".join([str(sealed), *marks]).encode()).hexdigest()[:16]
+        target = cache_folder() / f"{OPEN}-{name}"
+        if not target.is_dir():
+            partial = target.with_suffix(f".partial{os.getpid()}")
+            copy_without_ground_truth(sealed, partial)
+            partial.rename(target)
+        return cls(open=target, sealed=sealed)
+
+
+def copy_without_ground_truth(sealed: Path, target: Path) -> None:
+    """Copy AppWorld's data but for ground truth, by hard links where the file system allows."""
+
+    def link(source: str, copy: str) -> str:
+        try:
+            os.link(source, copy)
+        except OSError:
+            shutil.copy2(source, copy)
+        return copy
+
+    ignored = shutil.ignore_patterns("ground_truth")
+    shutil.copytree(sealed, target, ignore=ignored, copy_function=link)
+
+
+def cache_folder() -> Path:
+    """Return where worlds are kept."""
+    cache = os.environ.get("ASTUNER_CACHE")
+    return (Path(cache) if cache else Path.home() / ".cache" / "astuner") / "appworld"
+
+
+def mini_world_folder() -> Path:
+    """Return where this version's mini world lies, or would."""
+    sources = [*sorted((_HERE / "mini").glob("*.py")), ENGINE_SCRIPTS / "build_world.py"]
+    text = "\0".join(source.read_text("utf-8") for source in sources)
+    return cache_folder() / f"mini-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def mini_world() -> DataFolders:
+    """Return the mini world.
+
+    Raises:
+        SettingError: It has not been made.
+    """
+    folder = mini_world_folder()
+    if not folder.is_dir():
+        raise SettingError(f"env=appworld needs its mini world in {folder}; {SETUP}")
+    return DataFolders(open=folder / OPEN / "data", sealed=folder / SEALED / "data")
+
+
+def engine_python(path: str | None) -> Path:
+    """Return the Python that has the engine.
+
+    Raises:
+        SettingError: There is none.
+    """
+    checkout = _HERE.parents[2]
+    python = Path(path or checkout / ".venvs" / "appworld" / "bin" / "python").absolute()
+    if not python.exists():
+        raise SettingError(
+            f"env=appworld needs the engine in an environment of its own, there is no {python}; "
+            f"{SETUP}, or set env.engine=<its python>"
+        )
+    return python

@@ -1,0 +1,58 @@
+"""How executors and evaluators are started."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from astuner_envs.appworld.folders import ENGINE_SCRIPTS, DataFolders
+from astuner_gym.errors import SettingError
+from astuner_gym.services import token_reader
+from astuner_gym.services.command import PORT, ServiceCommand
+from astuner_gym.services.sandbox import Confinement, offered
+
+
+def executor_command(
+    python: Path, folders: DataFolders, *, scratch: Path, unsafe: bool
+) -> ServiceCommand:
+    """Return how an executor is started: confined, without ground truth in its reach.
+
+    Args:
+        python: Of the engine's environment.
+        folders: The data; executors get the open one.
+        scratch: Folder in which each executor has one to write.
+        unsafe: Whether to go without a sandbox where the kernel offers none.
+
+    Raises:
+        SettingError: The kernel offers none, and ``unsafe`` is not set.
+    """
+    program = [str(python), str(ENGINE_SCRIPTS / "executor.py")]
+    kernel = offered()
+    if kernel.refusal is None:
+        read = [*_installation(python), ENGINE_SCRIPTS, folders.open]
+        program = Confinement(read=read).argv(program, kernel)
+    elif not unsafe:
+        raise SettingError(
+            f"code that a model writes is not executed without a sandbox: {kernel.refusal}; "
+            "use another machine, or accept the risk with env.unsafe=true"
+        )
+    host = [str(python), str(ENGINE_SCRIPTS / "host.py"), PORT, str(scratch), str(folders.open)]
+    return ServiceCommand(argv=[*host, "--", *program])
+
+
+def evaluator_command(python: Path, folders: DataFolders) -> ServiceCommand:
+    """Return how an evaluator is started: with the ground truth, and no agent's code."""
+    assert token_reader.__file__ is not None
+    script = str(ENGINE_SCRIPTS / "evaluator.py")
+    return ServiceCommand(
+        argv=[str(python), script, PORT, str(folders.sealed.parent), token_reader.__file__]
+    )
+
+
+@cache
+def _installation(python: Path) -> tuple[Path, ...]:
+    """Return the folders that this Python needs: its environment and what that is made from."""
+    code = "import sys; print(sys.prefix); print(sys.base_prefix)"
+    output = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
+    return tuple(dict.fromkeys(Path(line).resolve() for line in output.splitlines()))

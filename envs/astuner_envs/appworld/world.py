@@ -1,0 +1,156 @@
+"""A world of one episode, and its evaluation, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import httpx
+
+from astuner_gym.services.pool import Lease
+from astuner_gym.task import JsonValue
+
+REQUEST_TIMEOUT_S = 120.0
+"""An executor ends a request earlier; one that does not is given up."""
+GONE = 410
+"""Status of a world that its own code has ended."""
+WORLD_ENDED = "Execution failed. The world has ended: nothing more can be executed."
+Changes: TypeAlias = Mapping[str, str]
+"""By app, the rows that were changed, one JSON text a line, as the engine saves them."""
+
+
+class WorldError(RuntimeError):
+    """The engine answered with an error that no agent's code causes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What one piece of code led to."""
+
+    output: str
+    """What it printed, or its error."""
+    ended: bool
+    """Whether the world is gone: the code has ended its process, or blocked it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """How a world's final state was judged, in the engine's terms."""
+
+    success: bool
+    required_passed: int
+    required: int
+    no_op_failed: int
+    no_op: int
+
+    @property
+    def dense(self) -> float:
+        """``max(0, required passed / required - no-op failed / no-op)``.
+
+        Example: 2 of 4 required and 1 of 2 no-op checks failed give 0. A share of nothing is 0.
+        """
+        passed = self.required_passed / self.required if self.required else 0.0
+        harmed = self.no_op_failed / self.no_op if self.no_op else 0.0
+        return max(0.0, passed - harmed)
+
+
+class World:
+    """The world that a lease of an executor holds."""
+
+    def __init__(self, lease: Lease, task_id: str) -> None:
+        """Hold the world; it exists once :meth:`initialize` was called."""
+        self._lease = lease
+        self._task_id = task_id
+        self.ended = False
+        """Whether its code has ended it."""
+
+    async def initialize(self) -> None:
+        """Make it.
+
+        Raises:
+            WorldError: The engine has no such task, or cannot make its world.
+        """
+        await self._post("initialize")
+
+    async def execute(self, code: str) -> Execution:
+        """Run code in it."""
+        answer = await self._post("execute", code=code)
+        if answer is None:
+            return Execution(WORLD_ENDED, ended=True)
+        output = answer["output"]
+        return Execution(output if isinstance(output, str) else str(output), ended=False)
+
+    async def completed(self) -> bool:
+        """Return whether its task was marked as completed."""
+        answer = await self._post("task_completed")
+        return answer is not None and answer["output"] is True
+
+    async def changes(self) -> Changes | None:
+        """Return what was changed up to the last execution; None if the world has ended."""
+        answer = await self._post("state")
+        if answer is None or not isinstance(answer["changes"], dict):
+            return None
+        return {str(app): str(text) for app, text in answer["changes"].items()}
+
+    async def alarms(self) -> tuple[str, ...]:
+        """Return the audit events of code that reached out of the world."""
+        response = await self._request("GET", "alarms", None)
+        alarms = response.json()["alarms"]
+        return tuple(map(str, alarms))
+
+    async def _post(self, method: str, **body: JsonValue) -> Mapping[str, JsonValue] | None:
+        response = await self._request("POST", method, {"task_id": self._task_id, **body})
+        if response.status_code == GONE:
+            self.ended = True
+            return None
+        if response.status_code != httpx.codes.OK:
+            raise WorldError(
+                f"{method} of task {self._task_id} must be answered with 200, got "
+                f"{response.status_code}: {response.text[:300]}"
+            )
+        answer: Mapping[str, JsonValue] = response.json()
+        return answer
+
+    async def _request(
+        self, verb: str, path: str, body: Mapping[str, JsonValue] | None
+    ) -> httpx.Response:
+        # A client belongs to one event loop and one lease, so there is one for each request.
+        async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+            return await client.request(
+                verb, f"{self._lease.base_url}/{path}", json=body, headers=self._lease.headers
+            )
+
+
+async def evaluate(lease: Lease, task_id: str, changes: Changes) -> CheckResult | None:
+    """Have a final state judged by the evaluator; None if it is no state that a world leads to.
+
+    Raises:
+        WorldError: The evaluator failed.
+    """
+    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+        response = await client.post(
+            f"{lease.base_url}/evaluate",
+            json={"task_id": task_id, "changes": dict(changes)},
+            headers=lease.headers,
+        )
+    if response.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+        return None
+    if response.status_code != httpx.codes.OK:
+        raise WorldError(
+            f"the evaluation of task {task_id} must be answered with 200, got "
+            f"{response.status_code}: {response.text[:300]}"
+        )
+    report = response.json()["output"]
+    passes, failures = report["passes"], report["failures"]
+    return CheckResult(
+        success=bool(report["success"]),
+        required_passed=_count(passes, "no_op_fail"),
+        required=_count(passes, "no_op_fail") + _count(failures, "no_op_fail"),
+        no_op_failed=_count(failures, "no_op_pass"),
+        no_op=_count(passes, "no_op_pass") + _count(failures, "no_op_pass"),
+    )
+
+
+def _count(checks: list[Mapping[str, JsonValue]], label: str) -> int:
+    return sum(check["label"] == label for check in checks)
