@@ -35,7 +35,6 @@ from astuner_envs.appworld.mini.plan import numbered_variants
 from astuner_envs.appworld.services import evaluator_command, executor_command
 from astuner_envs.appworld.tasks import AppWorldTasks
 from astuner_envs.appworld.workflow import AGENT, AppWorldWorkflow
-
 from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_gym.episode import run_episode
 from astuner_gym.services.service import Patience
