@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from astuner_gym.errors import JudgeError, SettingError
-from astuner_gym.judging import endpoint as endpoint_module
+from astuner_gym.judging import asking
 from astuner_gym.judging.endpoint import ChatEndpoint, EndpointConfig
 from astuner_gym.testing.chat_server import AnswerFunction, ChatServer, Refusal
 
@@ -22,7 +22,7 @@ QUESTION = ({"role": "user", "content": "A number?"},)
 @pytest.fixture(autouse=True)
 def key_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setattr(endpoint_module, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(asking, "_FIRST_PAUSE_S", 0.001)
 
 
 def number(text: str) -> int:
@@ -80,6 +80,22 @@ def test_an_unusable_answer_is_asked_for_again_with_the_reason() -> None:
     assert len(third) == 3  # it does not grow with each attempt
 
 
+def cut(text: str) -> Refusal:
+    choice = {"message": {"content": text}, "finish_reason": "length"}
+    return Refusal(200, json.dumps({"choices": [choice]}))
+
+
+def test_an_answer_that_was_cut_short_is_not_taken_whatever_it_seems_to_say() -> None:
+    with ChatServer(in_turn(cut("1"), "12")) as server:
+        assert ask(server, "A number?", max_tokens=1) == [12]
+    assert "cut short, by judge.max_tokens=1" in server.requests[1]["messages"][2]["content"]
+    with (
+        ChatServer(lambda messages: cut("1")) as server,
+        pytest.raises(JudgeError, match=r"cut short, by judge\.max_tokens=512.*it said '1'"),
+    ):
+        ask(server, "A number?", attempts=2)
+
+
 def test_a_server_that_fails_for_a_while_is_asked_again() -> None:
     with ChatServer(in_turn(Refusal(503), Refusal(429, retry_after="0"), "7")) as server:
         assert ask(server, "A number?") == [7]
@@ -111,6 +127,17 @@ def test_a_refusal_that_will_not_pass_is_not_repeated_and_shows_no_key() -> None
             ask(server, "A number?")
         assert KEY not in str(raised.value)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("lead", range(120, 170, 8))
+def test_no_half_of_a_key_is_shown_where_a_long_message_is_cut(lead: int) -> None:
+    body = json.dumps({"error": {"message": f"{'x' * lead}{KEY}{'y' * 200}"}})
+    with (
+        ChatServer(lambda messages: Refusal(401, body)) as server,
+        pytest.raises(JudgeError) as raised,
+    ):
+        ask(server, "A number?")
+    assert KEY[:6] not in str(raised.value)
 
 
 def test_an_attempt_ends_after_its_time_however_the_server_dawdles() -> None:

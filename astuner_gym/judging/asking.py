@@ -1,0 +1,147 @@
+"""Asking a model until an answer can be used: what every judging model does alike.
+
+What a model answers is untrusted text, read by a parser that comes with the question. An answer
+that the parser refuses is asked for once more with the reason, and so is one that was cut short,
+whatever it seems to say: ``Score: 1`` may be the beginning of ``Score: 10``. When all attempts are
+used up the question fails by name: an episode is then dropped with that reason, and never scored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from astuner_gym.errors import JudgeError
+
+T = TypeVar("T")
+Messages: TypeAlias = Sequence[Mapping[str, str]]
+
+_KEPT_ANSWERS: Final = 65_536
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_SHOWN_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said."""
+
+    text: str
+    """Without its thinking."""
+    cut: str = ""
+    """Which limit cut it short; empty if it is whole."""
+
+
+class AttemptError(Exception):
+    """An attempt came to nothing, but another one may not."""
+
+    def __init__(self, reason: str, *, pause_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.pause_s = pause_s
+        """Seconds to wait before the next one; None doubles them from attempt to attempt."""
+
+
+class Asking:
+    """Asks one model. Answers are kept by messages and temperature: a question is asked once.
+
+    Args:
+        answer: Asks the model once, with messages and a temperature; raises ``AttemptError`` if
+            that came to nothing, and JudgeError if no attempt can do better.
+        model: Names the model in messages.
+        attempts: How often a question is asked before its failure counts.
+        setting: Name of the setting of ``attempts``, for messages.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Messages, float], Awaitable[Answer]],
+        *,
+        model: str,
+        attempts: int,
+        setting: str,
+    ) -> None:
+        self._answer = answer
+        self._model = model
+        self._attempts = attempts
+        self._setting = setting
+        self._kept: dict[str, str] = {}
+        # Of questions that are being asked: who asks the same waits and finds the answer kept.
+        # Locks belong to the event loop that made them.
+        self._locks: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]
+        ] = WeakKeyDictionary()
+
+    async def ask(self, messages: Messages, *, parse: Callable[[str], T], temperature: float) -> T:
+        """Return the first usable answer, as ``parse`` reads it.
+
+        Raises:
+            JudgeError: The model refused, or gave no usable answer in so many attempts.
+        """
+        question = json.dumps([temperature, [dict(each) for each in messages]])
+        async with self._lock(question):
+            if (kept := self._kept.get(question)) is not None:
+                try:
+                    return parse(kept)
+                except ValueError:
+                    pass  # another parser found it usable: this one has to ask
+            answer, read = await self._usable(messages, parse=parse, temperature=temperature)
+            self._kept[question] = answer
+            if len(self._kept) > _KEPT_ANSWERS:
+                self._kept.pop(next(iter(self._kept)))  # the oldest
+            return read
+
+    def _lock(self, question: str) -> asyncio.Lock:
+        locks = self._locks.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+        lock = locks.get(question)
+        if lock is None:
+            lock = locks[question] = asyncio.Lock()
+        return lock
+
+    async def _usable(
+        self, messages: Messages, *, parse: Callable[[str], T], temperature: float
+    ) -> tuple[str, T]:
+        """Return an answer and what ``parse`` read in it."""
+        asked = messages
+        reason = ""
+        for attempt in range(self._attempts):
+            try:
+                answer = await self._answer(asked, temperature)
+            except AttemptError as error:
+                reason = str(error)
+                if attempt + 1 < self._attempts:
+                    await asyncio.sleep(_pause_s(error, attempt))
+                continue
+            try:
+                if answer.cut:
+                    raise ValueError(f"it was cut short, {answer.cut}")
+                return answer.text, parse(answer.text)
+            except ValueError as error:
+                reason = f"{error}; it said {shortened(answer.text)!r}"
+                # At temperature 0 the same question would bring the same answer.
+                asked = [
+                    *messages,
+                    {"role": "assistant", "content": answer.text or "(nothing)"},
+                    {
+                        "role": "user",
+                        "content": f"This cannot be used: {error}. Give your answer once more, "
+                        "in the form that was asked for.",
+                    },
+                ]
+        raise JudgeError(
+            f"{self._model} must give a usable answer within {self._attempts} attempts "
+            f"({self._setting}), the last one: {reason}"
+        )
+
+
+def shortened(text: str) -> str:
+    """Return the beginning of a text on one line, for messages."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _SHOWN_CHARACTERS else flat[:_SHOWN_CHARACTERS] + "…"
+
+
+def _pause_s(error: AttemptError, attempt: int) -> float:
+    pause = _FIRST_PAUSE_S * 2**attempt if error.pause_s is None else error.pause_s
+    return min(pause, _LONGEST_PAUSE_S)
