@@ -26,7 +26,6 @@ from astuner_rl.config import (
     Precision,
     ScriptedSamplerConfig,
 )
-from astuner_rl.judges import with_judge
 from astuner_rl.learning.demonstrations import read_conversations, supervised_examples
 from astuner_rl.learning.grpo import GrpoLearner
 from astuner_rl.learning.learner import Learner
@@ -57,7 +56,7 @@ SCRIPT_VOCABULARY = 2048
 
 
 def build_environment(config: ExperimentConfig) -> Environment:
-    """Return the environment, with the judge that the settings name.
+    """Return the environment with its own judge; see :func:`astuner_rl.judges.with_judge`.
 
     Raises:
         SettingError: A setting breaks a rule, or a role of ``env.trainable`` cannot be.
@@ -69,7 +68,7 @@ def build_environment(config: ExperimentConfig) -> Environment:
             "set env.trainable=null"
         )
     environment: Environment = config.env.build()
-    return with_judge(environment, config)
+    return environment
 
 
 def build_pretrained(config: TinyConfig | HfModelConfig, environment: Environment) -> Pretrained:
@@ -280,6 +279,38 @@ def _open_policy(config: ExperimentConfig, environment: Environment) -> OpenPoli
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenModel:
+    """A model in this process that is asked and never trained."""
+
+    renderer: ChatRenderer
+    sampler: Sampler
+    fingerprint: str
+    """Of its weights, by which a resumed run knows it again."""
+
+
+def open_frozen(pretrained: Pretrained, settings: TransformersSamplerConfig) -> FrozenModel:
+    """Return a model to be asked.
+
+    Raises:
+        SettingError: It cannot be sampled from with these settings.
+    """
+    renderer = build_renderer(pretrained)
+    return FrozenModel(
+        renderer=renderer,
+        sampler=build_sampler(settings, pretrained, renderer, policy_version=0),
+        fingerprint=_fingerprint(pretrained),
+    )
+
+
+def _fingerprint(pretrained: Pretrained) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(pretrained.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOpponent:
     """A policy that plays the roles which do not learn."""
 
@@ -302,29 +333,19 @@ def open_opponent(config: ExperimentConfig) -> OpenOpponent | None:
     if isinstance(config.opponent, OpenAIOpponentConfig):
         endpoint = _opponent_endpoint(config.opponent)
         return OpenOpponent(policy=endpoint, exact=False, fingerprint="", close=endpoint.close)
-    pretrained = load_pretrained(config.opponent.path)
-    renderer = build_renderer(pretrained)
     settings = config.sampler
     if isinstance(settings, VllmSamplerConfig):
         # One engine of vLLM's is enough for a machine.
         settings = TransformersSamplerConfig(context_length=settings.context_length)
     elif not isinstance(settings, TransformersSamplerConfig):
         settings = TransformersSamplerConfig()
-    sampler = build_sampler(settings, pretrained, renderer, policy_version=0)
+    frozen = open_frozen(load_pretrained(config.opponent.path, setting="opponent.path"), settings)
     return OpenOpponent(
-        policy=TokenPolicy(renderer=renderer, sampler=sampler, seed=config.seed),
-        exact=sampler.exact,
-        fingerprint=_fingerprint(pretrained),
-        close=sampler.close,
+        policy=TokenPolicy(renderer=frozen.renderer, sampler=frozen.sampler, seed=config.seed),
+        exact=frozen.sampler.exact,
+        fingerprint=frozen.fingerprint,
+        close=frozen.sampler.close,
     )
-
-
-def _fingerprint(pretrained: Pretrained) -> str:
-    digest = hashlib.sha256()
-    for name, weight in sorted(pretrained.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 async def check_opponent(config: ExperimentConfig) -> None:

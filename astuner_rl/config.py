@@ -7,11 +7,12 @@ so a record that exists is one that a run can start from.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from omegaconf import MISSING
@@ -180,8 +181,27 @@ class JudgeMode(StrEnum):
 
 @dataclass
 class AskingJudgeConfig(EndpointConfig):
-    """What every judge that asks a model has."""
+    """What every judge that asks a model has: a server's, or one on this machine."""
 
+    whereabouts: ClassVar[tuple[str, ...]] = (
+        "base_url",
+        "api_key_env",
+        "timeout_s",
+        "concurrency",
+        "model_path",
+    )
+    """Settings by which a model is found and reached: no verdict depends on them."""
+
+    base_url: str = ""
+    """Address of the API, such as ``http://localhost:8000/v1``; or set ``model_path``."""
+    model: str = ""
+    """Model name that the server knows."""
+    model_path: str | None = None
+    """Hub id or folder of a frozen model, asked in this process in place of a server's; then
+    ``base_url``, ``model``, ``api_key_env`` and ``timeout_s`` are of no use."""
+    context_length: int = 4096
+    """Of the model at ``model_path``: tokens of a question and its answer, at most, and never more
+    than the model's own. A server has its own limit."""
     question: str | None = None
     """Field of the task that says what was asked; null shows the judge the whole record."""
     reference: str | None = None
@@ -191,13 +211,33 @@ class AskingJudgeConfig(EndpointConfig):
     counts it as ``judge/attack``."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_choice("judge.attacks", self.attacks, tuple(AttackPolicy))
+        if self.model_path is None:
+            if not self.base_url:
+                raise SettingError(
+                    "a judge that asks a model must know which, got none; set judge.base_url="
+                    "<address> judge.model=<name>, or judge.model_path=<hub id or folder>"
+                )
+            self.check_server()
+        else:
+            if self.base_url or self.model:
+                raise SettingError(
+                    "judge.model_path is asked in place of a server, got judge.base_url="
+                    f"{self.base_url!r} judge.model={self.model!r} as well; leave one of them out"
+                )
+            self.model_path = _model_path("judge.model_path", self.model_path)
+            require_room(
+                self.max_tokens,
+                "judge.max_tokens",
+                context_length=self.context_length,
+                setting="judge.context_length",
+            )
+        self.check_asking()
 
 
 @dataclass
 class LlmJudgeConfig(AskingJudgeConfig):
-    """A language model behind an address, in place of the environment's judge."""
+    """A language model in place of the environment's judge."""
 
     mode: str = JudgeMode.POINTWISE.value
     """``pointwise``, or a comparison with the other episodes of the task: ``pairwise`` asks about
@@ -280,18 +320,33 @@ class JudgePartConfig:
 
     def __post_init__(self) -> None:
         require_choice("judge.parts.<name>.judge", self.judge, tuple(JudgePart))
-        needed = {
-            JudgePart.FUNCTION: ("function", self.function),
-            JudgePart.RUBRIC: ("path", self.path),
-            JudgePart.LENGTH: ("limit", self.limit),
-            JudgePart.FORMAT: ("pattern", self.pattern),
-        }
-        name, value = needed.get(JudgePart(self.judge), ("", ""))
-        if value is None:
+        of_one_kind = (
+            (JudgePart.FUNCTION, "function", self.function),
+            (JudgePart.RUBRIC, "path", self.path),
+            (JudgePart.LENGTH, "limit", self.limit),
+            (JudgePart.FORMAT, "pattern", self.pattern),
+            (JudgePart.LLM, "criteria", self.criteria),
+        )
+        for kind, name, value in of_one_kind:
+            if self.judge == kind and kind is not JudgePart.LLM and value is None:
+                raise SettingError(
+                    f"a part with judge={self.judge} needs {name}; "
+                    f"set judge.parts.<name>.{name}=<value>"
+                )
+            if self.judge != kind and value is not None:
+                raise SettingError(
+                    f"{name} is a setting of parts with judge={kind}, got {name}={value!r} with "
+                    f"judge={self.judge}; set judge.parts.<name>.judge={kind}, or leave it out"
+                )
+        if self.agents == []:
             raise SettingError(
-                f"a part with judge={self.judge} needs {name}; "
-                f"set judge.parts.<name>.{name}=<value>"
+                "judge.parts.<name>.agents must name an agent, or be null to count for all, got []"
             )
+        for name, number in (("weight", self.weight), ("least", self.least)):
+            if number is not None and not math.isfinite(number):
+                raise SettingError(
+                    f"judge.parts.<name>.{name} must be finite, got {number}; set another number"
+                )
         self.path = _absolute(self.path)
 
     @property
@@ -304,10 +359,6 @@ class JudgePartConfig:
 class ComposedJudgeConfig(AskingJudgeConfig):
     """A weighted sum of judges and penalties, with gates."""
 
-    base_url: str = ""
-    """Address of the API that the parts ``llm`` and ``rubric`` ask; others need none."""
-    model: str = ""
-    """Model name that the server knows."""
     parts: dict[str, JudgePartConfig] = field(default_factory=dict)
     """By name, which is that of its figures: ``"judge.parts={solved: {judge: env}, brief: {judge:
     length, limit: 400, weight: 0.2}}"``."""
@@ -322,6 +373,13 @@ class ComposedJudgeConfig(AskingJudgeConfig):
                 "judge.parts must name at least one part, got {}; "
                 'set "judge.parts={solved: {judge: env}}", say'
             )
+        for name in self.parts:
+            # Figures are told apart by slashes, and whether a gate was open is one of them.
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name == "gate":
+                raise SettingError(
+                    "a part of judge.parts must have a name of letters, digits and '_.-' other "
+                    f"than 'gate', got {name!r}; rename it"
+                )
         if self.success is not None and self.success not in self.parts:
             raise SettingError(
                 f"judge.success must be one of {', '.join(self.parts)}, got {self.success!r}; "
@@ -389,7 +447,12 @@ class ExperimentConfig:
         if isinstance(self.algo, GrpoConfig):
             self.algo.require_group_size(self.train.group_size)
         if isinstance(self.sampler, TransformersSamplerConfig | VllmSamplerConfig):
-            require_room(self.rollout.max_tokens, context_length=self.sampler.context_length)
+            require_room(
+                self.rollout.max_tokens,
+                "rollout.max_tokens",
+                context_length=self.sampler.context_length,
+                setting="sampler.context_length",
+            )
         is_named = isinstance(self.opponent, HfOpponentConfig | OpenAIOpponentConfig)
         if is_named and self.env.trainable is None:
             raise SettingError(
@@ -398,16 +461,22 @@ class ExperimentConfig:
             )
 
 
-def require_room(max_tokens: int, *, context_length: int) -> None:
+def require_room(max_tokens: int, name: str, *, context_length: int, setting: str) -> None:
     """Refuse a context that a reply alone fills up, so that no prompt would ever fit.
+
+    Args:
+        max_tokens: Of a reply.
+        name: Of the setting of ``max_tokens``.
+        context_length: Tokens of prompt and reply together, at most.
+        setting: Name of the setting of ``context_length``.
 
     Raises:
         SettingError: ``max_tokens`` is not below ``context_length``.
     """
     if max_tokens >= context_length:
         raise SettingError(
-            "rollout.max_tokens must be < sampler.context_length, which holds the prompt too, "
-            f"got {max_tokens} and {context_length}; set sampler.context_length={4 * max_tokens}"
+            f"{name} must be < {setting}, which holds the prompt too, got {max_tokens} and "
+            f"{context_length}; set {setting}={4 * max_tokens}"
         )
 
 

@@ -26,7 +26,7 @@ from astuner_rl.backbones.metrics import failure_reasons
 from astuner_rl.command import run_command
 from astuner_rl.config import ExperimentConfig, HfModelConfig
 from astuner_rl.errors import RunAbortedError
-from astuner_rl.judges import check_judge
+from astuner_rl.judges import open_judge, with_judge
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.rollout.evaluation import Evaluation
 from astuner_rl.tracing.intervals import Interval
@@ -100,14 +100,17 @@ async def _evaluations(config: ExperimentConfig) -> dict[str, Evaluation]:
         raise SettingError(
             f"env={config.choices['env']} has no held-out tasks; set env.tasks.eval_path"
         )
+    judge = open_judge(config)
+    environment = with_judge(environment, config, judge.model)
     opened = open_policy(config, environment)
     try:
         await opened.check()
-        await check_judge(config)
+        await judge.check()
         runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
         evaluator = HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed)
         return await evaluator.run(step=0)
     finally:
+        await judge.close()
         await opened.close()
 
 

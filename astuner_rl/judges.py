@@ -1,11 +1,13 @@
-"""From the settings of a judge to the judge."""
+"""From the settings of a judge to the judge, and to the model that it asks, if it asks one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from astuner_gym.environment import Environment
+from astuner_gym.errors import SettingError
 from astuner_gym.judge import Judge
 from astuner_gym.judging.brief import CRITERIA, AttackPolicy, Brief
 from astuner_gym.judging.comparison import ComparingJudge, Listwise, Pairwise
@@ -15,6 +17,7 @@ from astuner_gym.judging.llm import LlmJudge
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.judging.penalties import FormatPenalty, LengthPenalty, RepetitionPenalty
 from astuner_gym.judging.rubric import RubricJudge, read_rubric
+from astuner_rl.assembly import open_frozen
 from astuner_rl.config import (
     AskingJudgeConfig,
     ComposedJudgeConfig,
@@ -25,12 +28,104 @@ from astuner_rl.config import (
     JudgePartConfig,
     LlmJudgeConfig,
     RubricJudgeConfig,
+    require_room,
 )
 from astuner_rl.custom import load_judge
+from astuner_rl.learning.pretrained import load_pretrained
+from astuner_rl.local_judge import LocalJudge
+from astuner_rl.samplers.transformers import TransformersSamplerConfig
 
 
-def with_judge(environment: Environment, config: ExperimentConfig) -> Environment:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenJudge:
+    """The model that a run's judge asks."""
+
+    model: JudgeModel | None
+    """None if the judge asks none."""
+    exact: bool
+    """Whether a second run of the same seed gets the same verdicts."""
+    fingerprint: str
+    """Of the model's weights, by which a resumed run knows it again; empty if there are none."""
+    check: Callable[[], Coroutine[None, None, None]]
+    """Raises SettingError if the model is a server's and nobody answers."""
+    close: Callable[[], Awaitable[None]]
+
+
+def open_judge(config: ExperimentConfig) -> OpenJudge:
+    """Return the model that the judge of the settings asks.
+
+    Raises:
+        UnusableInputError: A model on this machine cannot be loaded, or cannot judge.
+    """
+    judge = config.judge
+    if not _asks(judge):
+        return OpenJudge(model=None, exact=True, fingerprint="", check=_nothing, close=_nothing)
+    assert isinstance(judge, AskingJudgeConfig)
+    if judge.model_path is not None:
+        return _open_local(judge, judge.model_path, config)
+    endpoint = ChatEndpoint(judge)
+
+    async def check() -> None:
+        try:
+            await endpoint.check()
+        finally:
+            await endpoint.close()  # connections belong to the event loop that made them
+
+    return OpenJudge(model=endpoint, exact=False, fingerprint="", check=check, close=endpoint.close)
+
+
+def _asks(judge: object) -> bool:
+    if isinstance(judge, ComposedJudgeConfig):
+        return judge.asks
+    return isinstance(judge, AskingJudgeConfig)
+
+
+def _open_local(judge: AskingJudgeConfig, path: str, config: ExperimentConfig) -> OpenJudge:
+    pretrained = load_pretrained(path, setting="judge.model_path")
+    longest: int = pretrained.model.config.get_text_config().max_position_embeddings
+    context_length = min(judge.context_length, longest)
+    require_room(
+        judge.max_tokens,
+        "judge.max_tokens",
+        context_length=context_length,
+        setting="the context of judge.model_path",
+    )
+    settings = TransformersSamplerConfig(
+        context_length=context_length, max_sessions=judge.concurrency
+    )
+    if isinstance(config.sampler, TransformersSamplerConfig):
+        settings = replace(settings, threads=config.sampler.threads)
+    frozen = open_frozen(pretrained, settings)
+    model = LocalJudge(
+        frozen.sampler,
+        frozen.renderer,
+        judge,
+        name=path,
+        context_length=context_length,
+        seed=config.seed,
+    )
+    return OpenJudge(
+        model=model,
+        exact=frozen.sampler.exact,
+        fingerprint=frozen.fingerprint,
+        check=_nothing,
+        close=model.close,
+    )
+
+
+async def _nothing() -> None:
+    return None
+
+
+def with_judge(
+    environment: Environment, config: ExperimentConfig, model: JudgeModel | None
+) -> Environment:
     """Return the environment with the judge that the settings name.
+
+    Args:
+        environment: With its own judge.
+        config: Names the judge.
+        model: Whom it asks, of :func:`open_judge`.
 
     Raises:
         SettingError: A function or rubric cannot be loaded, or a part of a sum breaks a rule.
@@ -39,62 +134,57 @@ def with_judge(environment: Environment, config: ExperimentConfig) -> Environmen
     if isinstance(judge, FunctionJudgeConfig):
         return replace(environment, judge=load_judge("judge.function", judge.function))
     if isinstance(judge, LlmJudgeConfig):
-        return _with_llm_judge(environment, judge)
+        assert model is not None
+        return _with_llm_judge(environment, judge, model)
     if isinstance(judge, RubricJudgeConfig):
+        assert model is not None
         rubric = read_rubric(Path(judge.path))
-        asking = RubricJudge(ChatEndpoint(judge), rubric=rubric, brief=_brief(judge))
-        return replace(environment, judge=asking)
+        return replace(environment, judge=RubricJudge(model, rubric=rubric, brief=_brief(judge)))
     if isinstance(judge, ComposedJudgeConfig):
-        return replace(environment, judge=_composed(environment, judge))
+        return replace(environment, judge=_composed(environment, judge, model))
     return environment
 
 
-def asks_endpoint(config: ExperimentConfig) -> bool:
-    """Return whether the judge asks a server, whose answers no second run need get."""
-    judge = config.judge
-    if isinstance(judge, ComposedJudgeConfig):
-        return judge.asks
-    return isinstance(judge, AskingJudgeConfig)
-
-
-async def check_judge(config: ExperimentConfig) -> None:
-    """Find out whether the judge's server answers, if it asks one.
-
-    Raises:
-        SettingError: It does not answer, refuses, or is no such server.
-    """
-    if asks_endpoint(config):
-        # A client of its own: connections belong to the event loop that made them.
-        endpoint = ChatEndpoint(config.judge)
-        try:
-            await endpoint.check()
-        finally:
-            await endpoint.close()
-
-
-def _with_llm_judge(environment: Environment, config: LlmJudgeConfig) -> Environment:
-    endpoint = ChatEndpoint(config)
+def _with_llm_judge(
+    environment: Environment, config: LlmJudgeConfig, model: JudgeModel
+) -> Environment:
     brief = _brief(config, criteria=config.criteria)
     match JudgeMode(config.mode):
         case JudgeMode.PAIRWISE:
-            pairs = Pairwise(endpoint, brief=brief)
+            pairs = Pairwise(model, brief=brief)
             return replace(environment, group_judge=ComparingJudge(pairs, brief=brief))
         case JudgeMode.LISTWISE:
-            lists = Listwise(endpoint, brief=brief)
+            lists = Listwise(model, brief=brief)
             return replace(environment, group_judge=ComparingJudge(lists, brief=brief))
         case JudgeMode.POINTWISE:
             if config.criteria is None and environment.judge_by_model is not None:
-                return replace(environment, judge=environment.judge_by_model(endpoint))
-            asking = LlmJudge(endpoint, brief=brief, success_at=config.success_at)
+                _refuse_unshown(environment, config)
+                return replace(environment, judge=environment.judge_by_model(model))
+            asking = LlmJudge(model, brief=brief, success_at=config.success_at)
             return replace(environment, judge=asking)
 
 
-def _composed(environment: Environment, config: ComposedJudgeConfig) -> Judge:
-    # One endpoint for all: its answers are kept once and its concurrency holds for all parts.
-    endpoint = ChatEndpoint(config) if config.asks else None
+def _refuse_unshown(environment: Environment, config: LlmJudgeConfig) -> None:
+    for name, value in (("question", config.question), ("reference", config.reference)):
+        if value is not None:
+            raise SettingError(
+                f"judge.{name} is shown by the general judge, and env={environment.name} asks in "
+                f"its own way, got judge.{name}={value}; leave it out, or set judge.criteria too"
+            )
+
+
+def _composed(
+    environment: Environment, config: ComposedJudgeConfig, model: JudgeModel | None
+) -> Judge:
     parts = {}
     for name, part in config.parts.items():
-        judge = _part(name, part, environment, config, endpoint)
+        unknown = set(part.agents or ()).difference(environment.agents)
+        if environment.agents and unknown:
+            raise SettingError(
+                f"judge.parts.{name}.agents must be among {', '.join(environment.agents)}, got "
+                f"{', '.join(sorted(unknown))}; name one of them, or null for all"
+            )
+        judge = _part(name, part, environment, config, model)
         parts[name] = Part(
             judge=PerAgent(judge) if part.per_agent else judge,
             weight=part.weight,
@@ -109,7 +199,7 @@ def _part(
     part: JudgePartConfig,
     environment: Environment,
     config: ComposedJudgeConfig,
-    endpoint: JudgeModel | None,
+    model: JudgeModel | None,
 ) -> Judge:
     match JudgePart(part.judge):
         case JudgePart.ENV:
@@ -118,14 +208,14 @@ def _part(
             assert part.function is not None
             return load_judge(f"judge.parts.{name}.function", part.function)
         case JudgePart.LLM:
-            assert endpoint is not None
+            assert model is not None
             if part.criteria is None and environment.judge_by_model is not None:
-                return environment.judge_by_model(endpoint)
-            return LlmJudge(endpoint, brief=_brief(config, criteria=part.criteria))
+                return environment.judge_by_model(model)
+            return LlmJudge(model, brief=_brief(config, criteria=part.criteria))
         case JudgePart.RUBRIC:
-            assert endpoint is not None
+            assert model is not None
             assert part.path is not None
-            return RubricJudge(endpoint, rubric=read_rubric(Path(part.path)), brief=_brief(config))
+            return RubricJudge(model, rubric=read_rubric(Path(part.path)), brief=_brief(config))
         case _:
             return _penalty(part)
 

@@ -42,6 +42,7 @@ from astuner_rl.deployment import (
     rollouts_here,
     runner_here,
 )
+from astuner_rl.judges import open_judge, with_judge
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.pretrained import Pretrained
 from astuner_rl.learning.ranks import Ranks
@@ -232,7 +233,7 @@ async def _runner(
     renderer = renderer_of(tokenizer, stop_token_ids=stop_token_ids)
     policy = TokenPolicy(renderer=renderer, sampler=samplers, seed=config.seed)
     return EpisodeRunner(
-        environment=build_environment(config),
+        environment=with_judge(build_environment(config), config, open_judge(config).model),
         policy=against(policy, open_opponent(config), config),
         config=config.rollout,
     )

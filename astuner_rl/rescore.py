@@ -27,10 +27,10 @@ from astuner_gym.task import Task, TaskSource
 from astuner_rl.assembly import build_environment
 from astuner_rl.command import run_command
 from astuner_rl.composition import compose_experiment
-from astuner_rl.config import EnvJudgeConfig, ExperimentConfig
+from astuner_rl.config import ExperimentConfig
 from astuner_rl.errors import RunAbortedError
 from astuner_rl.evaluate import with_run
-from astuner_rl.judges import check_judge, with_judge
+from astuner_rl.judges import open_judge, with_judge
 from astuner_rl.rollout.rejudging import judge_group, rejudged
 from astuner_rl.tracing.episode_log import read_episodes
 from astuner_rl.tracing.run_folder import open_run_folder
@@ -130,10 +130,9 @@ def rescore(config: ExperimentConfig, *, judge: Sequence[str]) -> None:
             "judge=rubric judge.path=rubric.yaml"
         )
     # Composed apart: a run that goes on keeps its judge, and these settings are of another kind.
-    other = compose_experiment(judge)
-    environment = with_judge(build_environment(_with_own_judge(config)), other)
+    other = replace(config, judge=compose_experiment(judge).judge)
     folder = open_run_folder(Path(config.run.resume), cwd=Path.cwd())
-    changes = asyncio.run(_changes(folder.episode_files(), environment, other))
+    changes = asyncio.run(_changes(folder.episode_files(), other))
     if not any(change.episodes for change in changes.values()):
         raise RunAbortedError(
             f"at least one episode must be scored, none of those in {folder.episodes} was"
@@ -143,15 +142,17 @@ def rescore(config: ExperimentConfig, *, judge: Sequence[str]) -> None:
     print(json.dumps(figures))
 
 
-def _with_own_judge(config: ExperimentConfig) -> ExperimentConfig:
-    """Return the settings with the environment's own judge, of which a sum may be made."""
-    return replace(config, judge=EnvJudgeConfig())
+async def _changes(logs: Sequence[Path], config: ExperimentConfig) -> dict[str, Change]:
+    judge = open_judge(config)
+    try:
+        await judge.check()
+        environment = with_judge(build_environment(config), config, judge.model)
+        return await _judged_anew(logs, environment)
+    finally:
+        await judge.close()
 
 
-async def _changes(
-    logs: Sequence[Path], environment: Environment, other: ExperimentConfig
-) -> dict[str, Change]:
-    await check_judge(other)
+async def _judged_anew(logs: Sequence[Path], environment: Environment) -> dict[str, Change]:
     changes: dict[str, Change] = {}
     tasks = _Tasks(environment)
     for log in logs:

@@ -47,7 +47,7 @@ from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.backbones.supervised import SupervisedBackbone
 from astuner_rl.command import run_command
 from astuner_rl.composition import CONFIG_FILE, config_yaml
-from astuner_rl.config import DebugBackboneConfig, ExperimentConfig
+from astuner_rl.config import AskingJudgeConfig, DebugBackboneConfig, ExperimentConfig
 from astuner_rl.deployment import (
     Backbone,
     Deployment,
@@ -57,7 +57,7 @@ from astuner_rl.deployment import (
     learner_ranks,
 )
 from astuner_rl.errors import BrokenSamplerError, LostProcessError, RunAbortedError
-from astuner_rl.judges import asks_endpoint, check_judge
+from astuner_rl.judges import OpenJudge, open_judge, with_judge
 from astuner_rl.learning.checkpoint import latest_checkpoint
 from astuner_rl.learning.learner import Learner
 from astuner_rl.learning.supervised import SupervisedConfig, SupervisedLearner
@@ -118,8 +118,10 @@ def train(config: ExperimentConfig) -> None:
         return
     _check(config)
     torch.set_num_threads(config.backbone.threads)
+    judge = open_judge(config)
+    environment = with_judge(environment, config, judge.model)
     asyncio.run(check_opponent(config))
-    asyncio.run(check_judge(config))
+    asyncio.run(judge.check())
     opponent = open_opponent(config)
     pretrained = build_pretrained(config.model, environment)
     renderer = build_renderer(pretrained)
@@ -140,7 +142,7 @@ def train(config: ExperimentConfig) -> None:
                 learner=learner,
                 keep=config.checkpoint.keep,
                 seed=config.seed,
-                config_hash=_config_hash(config, opponent),
+                config_hash=_config_hash(config, opponent, judge),
                 ranks=learner_ranks(config),
             )
             state = checkpoints.restore()
@@ -154,7 +156,7 @@ def train(config: ExperimentConfig) -> None:
                 exact = (
                     rollouts.sampler.exact
                     and (opponent is None or opponent.exact)
-                    and not asks_endpoint(config)
+                    and judge.exact
                     and not config.overlap.in_flight
                 )
                 state = replace(state, exact=state.exact and exact)
@@ -169,7 +171,11 @@ def train(config: ExperimentConfig) -> None:
                     lambda parts: deployment.watched(make_backbone(parts)),
                     rollouts=rollouts,
                     checkpoints=checkpoints,
-                    closing=[rollouts.close, *([] if opponent is None else [opponent.close])],
+                    closing=[
+                        rollouts.close,
+                        judge.close,
+                        *([] if opponent is None else [opponent.close]),
+                    ],
                 )
             except KeyboardInterrupt:
                 print(f"go on with run.resume={folder.path}", file=sys.stderr)
@@ -387,12 +393,13 @@ def _imitation(ingredients: Ingredients) -> tuple[Resumable, _MakeBackbone]:
 
 
 async def _debug(config: ExperimentConfig, environment: Environment) -> None:
-    opened = open_policy(config, environment)
+    opened, judge = open_policy(config, environment), open_judge(config)
     try:
         await opened.check()
+        await judge.check()
         backbone = DebugBackbone(
             runner=EpisodeRunner(
-                environment=environment,
+                environment=with_judge(environment, config, judge.model),
                 policy=opened.policy,
                 config=replace(config.rollout, concurrency=1),
             ),
@@ -404,6 +411,7 @@ async def _debug(config: ExperimentConfig, environment: Environment) -> None:
         )
         await backbone.run()
     finally:
+        await judge.close()
         await opened.close()
 
 
@@ -422,7 +430,7 @@ def _open_folder(config: ExperimentConfig) -> RunFolder:
     )
 
 
-def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None) -> str:
+def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None, judge: OpenJudge) -> str:
     """Name the settings that the bits of a run depend on; the others may change on resume."""
     settings = dataclasses.asdict(config)
     exact = {
@@ -433,6 +441,10 @@ def _config_hash(config: ExperimentConfig, opponent: OpenOpponent | None) -> str
     exact["backbone"] = {"threads": config.backbone.threads}
     if opponent is not None:
         exact["opponent_weights"] = opponent.fingerprint
+    if isinstance(config.judge, AskingJudgeConfig):
+        for name in config.judge.whereabouts:
+            del exact["judge"][name]
+        exact["judge_weights"] = judge.fingerprint
     exact["context_length"] = settings["sampler"]["context_length"]
     exact["train"] = [config.train.groups, config.train.group_size, config.train.most_draws]
     exact["rollout"] = [config.rollout.params, config.rollout.max_calls, config.rollout.attempts]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from astuner_gym.errors import JudgeError
@@ -134,6 +134,22 @@ class Asking:
             f"{self._model} must give a usable answer within {self._attempts} attempts "
             f"({self._setting}), the last one: {reason}"
         )
+
+
+async def all_of(questions: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the answers to questions that are asked at once, in their order.
+
+    The first one that fails takes the others with it: what they would have cost is saved.
+
+    Raises:
+        Exception: What the first one that failed raised.
+    """
+    try:
+        async with asyncio.TaskGroup() as running:
+            tasks = [running.create_task(question) for question in questions]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    return [task.result() for task in tasks]
 
 
 def shortened(text: str) -> str:

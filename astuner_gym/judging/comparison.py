@@ -9,7 +9,6 @@ Equal answers tie and are shown once; one that aims at the judge loses against a
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -19,6 +18,7 @@ from typing import Final, Protocol, TypeVar
 
 from astuner_gym.judge import Score
 from astuner_gym.judging.answers import answer_text, enclosed
+from astuner_gym.judging.asking import all_of
 from astuner_gym.judging.brief import LIST_FORM, PAIR_FORM, Brief
 from astuner_gym.judging.llm import figures_of, last_line
 from astuner_gym.judging.model import JudgeModel
@@ -97,8 +97,8 @@ class Pairwise:
         """Return for each (i, j) how often i beat j, a tie counting half."""
         pairs = list(combinations(range(len(answers)), 2))
         asked = [(i, j) for pair in pairs for i, j in (pair, pair[::-1])]
-        first_wins = await asyncio.gather(
-            *(self._ask(task, [answers[i], answers[j]], parse=parse_better) for i, j in asked)
+        first_wins = await all_of(
+            self._ask(task, [answers[i], answers[j]], parse=parse_better) for i, j in asked
         )
         won = dict(zip(asked, first_wins, strict=True))
         return {(i, j): (won[i, j] + 1 - won[j, i]) / 2 for i, j in asked}
@@ -118,8 +118,8 @@ class Listwise:
         def parse(text: str) -> list[int]:
             return parse_ranking(text, count=count)
 
-        forth, back = await asyncio.gather(
-            ask(task, answers, parse=parse), ask(task, answers[::-1], parse=parse)
+        forth, back = await all_of(
+            ask(task, shown, parse=parse) for shown in (answers, answers[::-1])
         )
         rankings = (forth, [count - 1 - index for index in back])
         places = [{index: place for place, index in enumerate(ranking)} for ranking in rankings]

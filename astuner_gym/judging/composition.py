@@ -6,13 +6,13 @@ agents earned different ones, and its own figures as ``judge/<part>/<figure>``.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from astuner_gym.errors import JudgeError, SettingError
 from astuner_gym.judge import Judge, Score
+from astuner_gym.judging.asking import all_of
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 
@@ -104,7 +104,7 @@ class WeightedSum:
     async def _scores(
         self, parts: Mapping[str, Part], task: Task, result: WorkflowResult
     ) -> dict[str, Score]:
-        scores = await asyncio.gather(*(part.judge.score(task, result) for part in parts.values()))
+        scores = await all_of(part.judge.score(task, result) for part in parts.values())
         return dict(zip(parts, scores, strict=True))
 
 
@@ -134,11 +134,9 @@ class PerAgent:
                 f"agent, got {result.output!r}; return one, or judge the episode as a whole"
             )
         agents = list(result.output)
-        scores = await asyncio.gather(
-            *(
-                self._judge.score(task, replace(result, output=result.output[agent]))
-                for agent in agents
-            )
+        scores = await all_of(
+            self._judge.score(task, replace(result, output=result.output[agent]))
+            for agent in agents
         )
         by_agent = dict(zip(agents, scores, strict=True))
         return Score(

@@ -18,6 +18,8 @@ from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 
+ATTACK_FIGURE: Final = "attack"
+"""Figure that says whether an answer aims at the judge."""
 _SCORE: Final = re.compile(
     r"\W*score[^\w-]*(?P<score>\d+(?:\.\d+)?)\s*(?:/\s*10)?\W*", re.IGNORECASE
 )
@@ -69,8 +71,8 @@ class LlmJudge:
 
 def figures_of(attacks: Sequence[Attack]) -> dict[str, float]:
     """Return the figures ``attack`` and ``attack/<kind>`` of one answer."""
-    figures = {"attack": float(bool(attacks))}
-    return figures | {f"attack/{kind}": 1.0 for kind in attacks}
+    figures = {ATTACK_FIGURE: float(bool(attacks))}
+    return figures | {f"{ATTACK_FIGURE}/{kind}": 1.0 for kind in attacks}
 
 
 def last_line(text: str) -> str:

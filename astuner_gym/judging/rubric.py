@@ -31,7 +31,7 @@ from astuner_gym.errors import SettingError
 from astuner_gym.judge import Score
 from astuner_gym.judging.answers import answer_text, enclosed
 from astuner_gym.judging.brief import Brief
-from astuner_gym.judging.llm import figures_of
+from astuner_gym.judging.llm import ATTACK_FIGURE, figures_of
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
@@ -71,10 +71,11 @@ class Rubric:
             raise SettingError("a rubric must have at least one criterion, got none; add one")
         names = [each.name for each in self.criteria]
         for each in self.criteria:
-            if not _NAME.fullmatch(each.name) or names.count(each.name) > 1:
+            is_taken = names.count(each.name) > 1 or each.name == ATTACK_FIGURE
+            if is_taken or not _NAME.fullmatch(each.name):
                 raise SettingError(
-                    "a criterion's name must be its own and of letters, digits and '_.-', "
-                    f"got {each.name!r}; rename it"
+                    "a criterion's name must be its own, of letters, digits and '_.-', and other "
+                    f"than {ATTACK_FIGURE!r}, got {each.name!r}; rename it"
                 )
             if not each.question.strip():
                 raise SettingError(f"criterion {each.name!r} must ask a question, got ''; write it")

@@ -9,36 +9,45 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from astuner_gym.errors import AstunerError, UnusableInputError
+from astuner_gym.errors import AstunerError, SettingError, UnusableInputError
 from astuner_gym.judging.endpoint import ChatEndpoint, EndpointConfig
 from astuner_gym.judging.rubric import rubric_yaml
 from astuner_gym.rubrics.examples import Examples, read_examples
 from astuner_gym.rubrics.learning import Learned, LearningSettings, learn
+from astuner_gym.settings import known_settings, make_settings, split_settings
+
+
+@dataclass
+class OutputConfig:
+    """What the command writes."""
+
+    out: str = "rubric.yaml"
+    """File of the rubric; there must be none yet, since people edit them."""
+
+
+GROUPS: Final = {"judge": EndpointConfig, "learn": LearningSettings, "": OutputConfig}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return _learn(options)
+        return _learn(Path(options.examples), options.settings)
     except AstunerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnusableInputError) else 1
 
 
-def _learn(options: argparse.Namespace) -> int:
-    examples = read_examples(Path(options.examples))
-    settings = LearningSettings(
-        rounds=options.rounds, proposals=options.proposals, seed=options.seed
-    )
-    endpoint = EndpointConfig(
-        options.base_url,
-        options.model,
-        api_key_env=options.api_key_env,
-        concurrency=options.concurrency,
-    )
+def _learn(path: Path, arguments: Sequence[str]) -> int:
+    values = split_settings(arguments, GROUPS)
+    endpoint = make_settings(EndpointConfig, values["judge"], group="judge")
+    settings = make_settings(LearningSettings, values["learn"], group="learn")
+    out = _new_file(Path(make_settings(OutputConfig, values[""], group="").out))
+    examples = read_examples(path)
     if examples.left_out:
         print(f"{examples.left_out} examples contradict others and are left out")
     print(f"{len(examples.examples)} {examples.kind} examples")
@@ -55,11 +64,29 @@ def _learn(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    out = Path(options.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(rubric_yaml(learned.rubric, notes=_notes(learned, examples)), encoding="utf-8")
+    text = rubric_yaml(learned.rubric, notes=_notes(learned, examples))
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        print(text)  # what has been paid for is not lost
+        print(f"error: the rubric above could not be written: {error}", file=sys.stderr)
+        return 1
     print(f"rubric: {out}\nuse it: judge=rubric judge.path={out}")
     return 0
+
+
+def _new_file(path: Path) -> Path:
+    """Return where a file can be made, found out before anything is paid for."""
+    if path.exists():
+        raise SettingError(
+            f"out must be a file that is not there yet, got {path}; remove it or set out=<file>"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"out must be in a folder that can be made: {error}") from error
+    return path
 
 
 async def _ask(examples: Examples, config: EndpointConfig, settings: LearningSettings) -> Learned:
@@ -91,21 +118,17 @@ def _notes(learned: Learned, examples: Examples) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m astuner_gym.rubrics")
     command = parser.add_subparsers(required=True, metavar="learn").add_parser(
-        "learn", help="learn a rubric from labelled examples"
+        "learn",
+        help="learn a rubric from labelled examples",
+        epilog=f"Settings: {', '.join(known_settings(GROUPS))}. "
+        "judge.base_url and judge.model must be set.",
     )
     command.add_argument(
         "examples", help='JSONL of {"question", "answer", "score"} or {"question", "ranked": […]}'
     )
-    command.add_argument("--base-url", required=True, help="of an OpenAI-compatible API")
-    command.add_argument("--model", required=True, help="name that the server knows")
     command.add_argument(
-        "--api-key-env", default="OPENAI_API_KEY", help="environment variable with the key"
+        "settings", nargs="*", metavar="key=value", help="as for training, such as judge.model=m"
     )
-    command.add_argument("--concurrency", type=int, default=16, help="requests in flight")
-    command.add_argument("--out", default="rubric.yaml", help="where the rubric goes")
-    command.add_argument("--rounds", type=int, default=4, help="how often criteria are proposed")
-    command.add_argument("--proposals", type=int, default=8, help="criteria of a round, at most")
-    command.add_argument("--seed", type=int, default=0, help="names how examples are split")
     return parser
 
 

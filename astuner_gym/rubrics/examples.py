@@ -8,13 +8,14 @@ A line of the file is scored or ranked, all lines in the same way::
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Final
 
 from astuner_gym.errors import TaskDataError
@@ -23,7 +24,8 @@ from astuner_gym.task import JsonlTasks, JsonValue, Task
 
 FEWEST_SCORED: Final = 24
 FEWEST_RANKED: Final = 12
-FEWEST_OF_A_LABEL: Final = 6
+FEWEST_OF_OTHER_LABELS: Final = 6
+"""Scored answers that must differ from the most frequent score."""
 MOST_CONTRADICTORY: Final = 0.1
 """Share of the examples that may contradict others; they are left out."""
 
@@ -99,6 +101,14 @@ def read_examples(path: Path) -> Examples:
             f"{path}: labels must differ, all {len(kept)} are {labels[0]:g}; add answers of "
             "another worth"
         )
+    if not is_ranked:
+        most, count = Counter(each.label for each in kept).most_common(1)[0]
+        if len(kept) - count < FEWEST_OF_OTHER_LABELS:
+            raise TaskDataError(
+                f"{path}: at least {FEWEST_OF_OTHER_LABELS} answers must have another score than "
+                f"the most frequent one, {most:g}, got {len(kept) - count} of {len(kept)}; label "
+                "more of them"
+            )
     if not is_ranked and len(labels) == 2:
         kind = LabelKind.BINARY
         kept = [
@@ -110,20 +120,14 @@ def read_examples(path: Path) -> Examples:
             )
             for each in kept
         ]
-        good = sum(each.label == 1 for each in kept)
-        rarer = min(good, len(kept) - good)
-        if rarer < FEWEST_OF_A_LABEL:
-            raise TaskDataError(
-                f"{path}: each of the scores {labels[0]:g} and {labels[1]:g} needs at least "
-                f"{FEWEST_OF_A_LABEL} answers, got {rarer} of one; label more of it"
-            )
     return Examples(kind=kind, examples=tuple(kept), left_out=left_out)
 
 
 def split(examples: Examples, *, shares: Sequence[float], seed: int) -> list[tuple[Example, ...]]:
     """Return the examples in parts of about these shares; a question is in one part only.
 
-    Where there are fewer than ten questions for a part, lines are told apart, not questions.
+    Scores are spread over the parts, so that none lacks those that are rare. Where there are fewer
+    than ten questions for a part, lines are told apart, not questions.
 
     Args:
         examples: What to split.
@@ -138,11 +142,15 @@ def split(examples: Examples, *, shares: Sequence[float], seed: int) -> list[tup
     if len(blocks) < 10 * len(shares):
         blocks = [[unit] for units in blocks for unit in units]
     Random(f"rubric-split/{seed}").shuffle(blocks)
-    total = sum(map(len, blocks))
+    if examples.kind is not LabelKind.RANKED:
+        label = {each.unit: each.label for each in examples.examples}
+        blocks.sort(key=lambda block: fmean(label[unit] for unit in block))
     parts: list[list[int]] = [[] for _ in shares]
+    dealt = 0
     for block in blocks:
-        # To the part that lacks the most of its share.
-        lacking = [share * total - len(part) for share, part in zip(shares, parts, strict=True)]
+        dealt += len(block)
+        # To the part that lacks the most of its share of what has been dealt out.
+        lacking = [share * dealt - len(part) for share, part in zip(shares, parts, strict=True)]
         parts[lacking.index(max(lacking))] += block
     return [examples.of_units(part) for part in parts]
 

@@ -13,7 +13,6 @@ looked at once, at the end, for the figures that are reported: choosing cannot h
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from astuner_gym.errors import SettingError
+from astuner_gym.errors import JudgeError, SettingError
 from astuner_gym.judging.answers import enclosed
+from astuner_gym.judging.asking import all_of
 from astuner_gym.judging.brief import CRITERIA
+from astuner_gym.judging.llm import ATTACK_FIGURE
 from astuner_gym.judging.model import JudgeModel
-from astuner_gym.judging.rubric import Criterion, Rubric, check_criteria
+from astuner_gym.judging.rubric import Criterion, Rubric, check_criteria, rubric_yaml
 from astuner_gym.rubrics.agreement import Agreement, agreement, beyond_chance
 from astuner_gym.rubrics.examples import Example, Examples, LabelKind, split
 
@@ -80,7 +81,7 @@ class LearningSettings:
             ("most_criteria", self.most_criteria),
         ):
             if value < 1:
-                raise SettingError(f"{name} must be >= 1, got {value}; set {name}=4, say")
+                raise SettingError(f"learn.{name} must be >= 1, got {value}; set learn.{name}=4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,8 @@ async def learn(
         settings: How.
         say: Given a line for people after each round.
 
+    A model that fails in a later round ends the learning with what was kept before.
+
     Raises:
         JudgeError: The model gives no usable answer.
     """
@@ -124,13 +127,19 @@ async def learn(
     pool: list[Criterion] = list(BASELINE.criteria)
     history = []
     for number in range(settings.rounds):
-        rewards = await checked.rewards(kept, learnt)
-        shown = _telling(
-            learnt, rewards, kind=examples.kind, count=settings.shown, first=number == 0
-        )
-        proposed = await _propose(model, shown, pool, kept, settings)
+        try:
+            rewards = await checked.rewards(kept, learnt)
+            shown = _telling(
+                learnt, rewards, kind=examples.kind, count=settings.shown, first=number == 0
+            )
+            proposed = await _propose(model, shown, pool, kept, settings)
+            await checked.check([*pool, *proposed], [*learnt, *decided])
+        except JudgeError as error:
+            if kept is BASELINE:
+                raise
+            say(f"round {number + 1}/{settings.rounds} failed, the rubric so far is kept: {error}")
+            break
         pool += proposed
-        await checked.check(pool, [*learnt, *decided])
         candidate, at = kept, kept_at
         for rubric in _picked(pool, learnt, checked, examples.kind, settings.most_criteria):
             agreed = await _agreement_on(decided, checked, rubric, examples.kind)
@@ -142,7 +151,11 @@ async def learn(
             f"round {number + 1}/{settings.rounds}: {len(proposed)} new criteria, "
             f"agreement beyond chance {kept_at:.2f}"
         )
-    await checked.check([*BASELINE.criteria, *kept.criteria], reported)
+    try:
+        await checked.check([*BASELINE.criteria, *kept.criteria], reported)
+    except JudgeError:
+        say(f"the rubric, of which the agreement cannot be reported:\n{rubric_yaml(kept)}")
+        raise
     before, after = [
         agreement(
             await checked.rewards(rubric, reported),
@@ -182,7 +195,7 @@ class _Checked:
                     self._met[self._key(each, example)] = met[each.name]
 
         unlike = {(each.question, each.answer): each for each in examples}
-        await asyncio.gather(*map(ask, unlike.values()))
+        await all_of(map(ask, unlike.values()))
 
     async def rewards(self, rubric: Rubric, examples: Sequence[Example]) -> list[float]:
         """Return [N] what a rubric gives."""
@@ -251,7 +264,7 @@ async def _propose(
         ],
         parse=parse,
     )
-    names = {each.name for each in pool}
+    names = {ATTACK_FIGURE, *(each.name for each in pool)}
     proposed = []
     for question in questions[: settings.proposals]:
         name = _name(question, names)

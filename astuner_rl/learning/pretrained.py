@@ -41,11 +41,12 @@ class Pretrained:
         self.tokenizer.save_pretrained(folder)
 
 
-def load_pretrained(path: str) -> Pretrained:
+def load_pretrained(path: str, *, setting: str = "model.path") -> Pretrained:
     """Load model and tokenizer in float32.
 
     Args:
         path: Hub id or folder.
+        setting: Name of the setting that holds it, for messages.
 
     Raises:
         UnusableInputError: It cannot be loaded, or its tokenizer has no chat template.
@@ -56,17 +57,17 @@ def load_pretrained(path: str) -> Pretrained:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UnusableInputError(
-            f"model.path must be the hub id or folder of a causal language model, got {path!r}: "
+            f"{setting} must be the hub id or folder of a causal language model, got {path!r}: "
             f"{error}"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UnusableInputError(
-            f"model.path={path}: the tokenizer must be a fast one (tokenizer.json), got "
+            f"{setting}={path}: the tokenizer must be a fast one (tokenizer.json), got "
             f"{type(tokenizer).__name__}"
         )
     if tokenizer.chat_template is None:
         raise UnusableInputError(
-            f"model.path={path}: the tokenizer must have a chat template, by which messages become "
+            f"{setting}={path}: the tokenizer must have a chat template, by which messages become "
             "tokens; use an instruction-tuned model"
         )
     return Pretrained(model, tokenizer)

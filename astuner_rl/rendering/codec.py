@@ -60,6 +60,12 @@ class TokenCodec:
         """Return the text of every token by itself [T]; a part of a character becomes U+FFFD."""
         return [self.decode([token_id]) for token_id in token_ids]
 
+    @property
+    def special_texts(self) -> tuple[str, ...]:
+        """How the special tokens are spelled in text, which is thus no text to the model."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return (self._anchor, *(each.content for each in added if each.special))
+
     def token_text(self, token_id: int) -> str:
         """Return how a special token is spelled in text."""
         return self._backend.id_to_token(token_id) or ""

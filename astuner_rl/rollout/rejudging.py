@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from astuner_gym.errors import JudgeError
+from astuner_gym.errors import JudgeError, UnusableInputError
 from astuner_gym.judge import GroupJudge, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
@@ -61,15 +61,21 @@ async def judge_group(
         UnusableInputError: The task's data is at fault.
     """
     judged = [episode for episode in episodes if episode.status is not EpisodeStatus.FAILED]
+    if not judged:
+        return tuple(episodes)
     try:
         scores = await judge.score_group(task, [_result(episode) for episode in judged])
         compared = {
             episode.key: _compared(episode, score)
             for episode, score in zip(judged, scores, strict=True)
         }
-    except JudgeError as error:
-        reason = f"{type(error).__name__}: {error}"
-        compared = {episode.key: _dropped(episode, reason) for episode in judged}
+    except UnusableInputError:
+        raise
+    except Exception as error:  # a user's judge may raise anything; it is named and kept
+        reason = str(error) if isinstance(error, JudgeError) else f"judge raised: {error!r}"
+        compared = {
+            episode.key: _dropped(episode, f"{JudgeError.__name__}: {reason}") for episode in judged
+        }
     return tuple(compared.get(episode.key, episode) for episode in episodes)
 
 

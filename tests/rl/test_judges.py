@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
 from astuner_gym.judge import FunctionJudge, Judge
 from astuner_gym.judging.comparison import ComparingJudge
+from astuner_gym.judging.composition import WeightedSum
 from astuner_gym.judging.llm import LlmJudge
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.judging.rubric import Criterion, Rubric, RubricJudge, rubric_yaml
@@ -21,7 +24,7 @@ from astuner_gym.workflow import WorkflowResult
 from astuner_rl.assembly import build_environment
 from astuner_rl.composition import compose_experiment, config_yaml
 from astuner_rl.config import ComposedJudgeConfig
-from astuner_rl.judges import asks_endpoint, check_judge, with_judge
+from astuner_rl.judges import open_judge, with_judge
 from astuner_rl.tracing.episode_log import read_episodes
 from astuner_rl.types import EpisodeStatus
 from tests.rl.conftest import ToyRuns
@@ -30,13 +33,18 @@ SERVER = ["judge.base_url=http://localhost:1/v1", "judge.model=m"]
 PARTS = "judge.parts={solved: {judge: env}, short: {judge: length, limit: 4, weight: 0.5}}"
 
 
+def environment_of(*overrides: str) -> Environment:
+    config = compose_experiment(overrides)
+    return with_judge(build_environment(config), config, open_judge(config).model)
+
+
 def judge_of(*overrides: str) -> Judge:
-    return build_environment(compose_experiment(overrides)).judge
+    return environment_of(*overrides).judge
 
 
 def test_a_model_a_comparison_and_a_rubric_are_judges(tmp_path: Path) -> None:
     assert isinstance(judge_of("judge=llm", *SERVER), LlmJudge)
-    compared = build_environment(compose_experiment(["judge=llm", "judge.mode=pairwise", *SERVER]))
+    compared = environment_of("judge=llm", "judge.mode=pairwise", *SERVER)
     assert isinstance(compared.group_judge, ComparingJudge)
     assert not isinstance(compared.judge, LlmJudge)  # held-out tasks keep their own judge
     path = tmp_path / "rubric.yaml"
@@ -55,10 +63,13 @@ def test_an_environment_may_ask_a_model_in_its_own_way() -> None:
 
     environment = replace(build_environment(compose_experiment([])), judge_by_model=by_model)
     config = compose_experiment(["judge=llm", *SERVER])
-    assert with_judge(environment, config).judge is own
+    assert with_judge(environment, config, open_judge(config).model).judge is own
     assert len(asked) == 1
+    shown = compose_experiment(["judge=llm", "judge.reference=answer", *SERVER])
+    with pytest.raises(SettingError, match=r"judge\.reference is shown by the general judge"):
+        with_judge(environment, shown, open_judge(shown).model)
     other = compose_experiment(["judge=llm", "judge.criteria=It is short.", *SERVER])
-    assert isinstance(with_judge(environment, other).judge, LlmJudge)
+    assert isinstance(with_judge(environment, other, open_judge(other).model).judge, LlmJudge)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +102,8 @@ def test_a_run_goes_on_with_its_sum(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["judge=llm"], r"judge\.base_url must be set"),
+        (["judge=llm"], r"set judge\.base_url=<address>"),
+        (["judge=llm", "judge.base_url=h", "judge.model=m"], r"judge\.base_url must be an http"),
         (["judge=llm", "judge.mode=listwize", *SERVER], r"judge\.mode must be one of pointwise"),
         (["judge=llm", "judge.attacks=none", *SERVER], r"judge\.attacks must be one of lowest"),
         (["judge=llm", "judge.success_at=2", *SERVER], r"judge\.success_at must be between"),
@@ -103,8 +115,18 @@ def test_a_run_goes_on_with_its_sum(tmp_path: Path) -> None:
         (["judge=composed", "judge.parts={a: {judge: format}}"], "needs pattern"),
         (["judge=composed", "judge.parts={a: {judge: function}}"], "needs function"),
         (["judge=composed", "judge.parts={a: {judge: rubric}}"], "needs path"),
-        (["judge=composed", "judge.parts={a: {judge: llm}}"], r"judge\.base_url must be an http"),
+        (["judge=composed", "judge.parts={a: {judge: llm}}"], r"set judge\.base_url=<address>"),
         (["judge=composed", "judge.parts={a: {judge: luck}}"], "must be one of env, function"),
+        (
+            ["judge=composed", "judge.parts={a: {function: f.py:g}}"],
+            r"function is a setting of parts with judge=function, .* judge=env; set",
+        ),
+        (["judge=composed", "judge.parts={a: {judge: rubric, criteria: c}}"], "needs path"),
+        (["judge=composed", "judge.parts={a: {judge: env, criteria: c}}"], "with judge=llm"),
+        (["judge=composed", "judge.parts={a: {judge: env, agents: []}}"], "must name an agent"),
+        (["judge=composed", "judge.parts={a: {judge: env, weight: .nan}}"], "must be finite"),
+        (["judge=composed", "judge.parts={gate: {judge: env}}"], "other than 'gate', got 'gate'"),
+        (["judge=composed", "judge.parts={a/b: {judge: env}}"], "must have a name of letters"),
         (["judge=composed", "judge.parts={a: {wait: 1}}"], r"no setting judge\.parts\.a\.wait"),
     ],
 )
@@ -113,13 +135,21 @@ def test_settings_that_break_a_rule_are_named(overrides: list[str], message: str
         compose_experiment(overrides)
 
 
+def test_a_part_counts_for_agents_that_there_are() -> None:
+    parts = "judge.parts={{a: {{judge: env, agents: [{}]}}}}"
+    named = judge_of("judge=composed", parts.format("solver"))
+    assert isinstance(named, WeightedSum)
+    with pytest.raises(SettingError, match=r"a\.agents must be among solver, got sover"):
+        judge_of("judge=composed", parts.format("sover"))
+
+
 def test_only_judges_that_ask_a_server_are_checked_and_not_exact() -> None:
-    by_rule = compose_experiment(["judge=composed", PARTS])
-    by_model = compose_experiment(["judge=llm", *SERVER])
-    assert [asks_endpoint(each) for each in (by_rule, by_model)] == [False, True]
-    asyncio.run(check_judge(by_rule))
+    by_rule = open_judge(compose_experiment(["judge=composed", PARTS]))
+    by_model = open_judge(compose_experiment(["judge=llm", *SERVER]))
+    assert (by_rule.model, by_rule.exact, by_model.exact) == (None, True, False)
+    asyncio.run(by_rule.check())
     with pytest.raises(SettingError, match=r"judge\.base_url must be the address of an API"):
-        asyncio.run(check_judge(by_model))
+        asyncio.run(by_model.check())
 
 
 def score_it(messages: Sequence[Mapping[str, str]]) -> str:
@@ -169,3 +199,25 @@ def test_episodes_that_nobody_can_judge_are_dropped_with_the_reason(
         assert (episode.status, episode.rewards) == (EpisodeStatus.FAILED, {})
         assert episode.reason.startswith("JudgeError: m at http://127.0.0.1:")
         assert "the last line must be 'Score: N'" in episode.reason
+
+
+@pytest.mark.parametrize(("mode", "answer"), [("pointwise", score_it), ("listwise", prefer_it)])
+def test_a_run_that_goes_on_asks_no_more_than_its_steps_need(
+    toy: ToyRuns,
+    tmp_path: Path,
+    mode: str,
+    answer: Callable[[Sequence[Mapping[str, str]]], str],
+) -> None:
+    run = tmp_path / "run"
+    ahead = ["overlap.max_staleness=1", "checkpoint.keep=9", "judge.attacks=flag"]
+    with ChatServer(answer) as server:
+        settings = ["judge=llm", "judge.model=m", f"judge.mode={mode}", *ahead]
+        assert toy.start(run, f"judge.base_url={server.url}", *settings) == 0
+    for checkpoint in toy.checkpoints(run)[3:]:
+        shutil.rmtree(checkpoint)  # as if it had been killed after step 2, with batch 3 played
+    # A server may have moved: where it is has no part in what a run is.
+    with ChatServer(answer) as server:
+        assert toy.resume(run, f"judge.base_url={server.url}") == 0
+    # Two questions a group, of two batches of two groups; what was judged by itself is kept, so
+    # that only the four episodes of the last batch and the two that are held out remain.
+    assert 0 < len(server.requests) <= {"listwise": 8, "pointwise": 6}[mode]

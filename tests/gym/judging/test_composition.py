@@ -51,6 +51,26 @@ def test_a_sum_weighs_its_parts_and_logs_each_by_name() -> None:
     assert score.metrics == {"solved": 1.0, "solved/answered": 1.0, "short": -0.5}
 
 
+def test_when_a_part_fails_the_others_are_not_waited_for() -> None:
+    ended: list[str] = []
+
+    class Slow:
+        async def score(self, task: Task, result: WorkflowResult) -> Score:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("slow")
+            raise AssertionError("nobody sets the event")
+
+    def fails(task: Task, result: WorkflowResult) -> float:
+        raise JudgeError("no verdict")
+
+    parts = {"slow": Part(judge=Slow()), "failing": Part(judge=FunctionJudge(fails))}
+    with pytest.raises(JudgeError, match="no verdict"):
+        judged(WeightedSum(parts))
+    assert ended == ["slow"]
+
+
 def test_another_part_may_say_whether_the_episode_is_solved() -> None:
     parts = {"a": Part(judge=fixed(1.0)), "b": Part(judge=fixed(0.0, success=False))}
     assert judged(WeightedSum(parts)).success is True

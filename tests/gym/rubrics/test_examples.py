@@ -60,7 +60,8 @@ def test_a_list_ranks_its_answers(tmp_path: Path) -> None:
         (scored(*[0, 1] * 11), "at least 24 lines are needed.*got 22"),
         (ranked(*[["a", "b"]] * 11), "at least 12 lines are needed.*got 11"),
         (scored(*[1] * 24), "labels must differ, all 24 are 1"),
-        (scored(*[1] * 20, *[0] * 5), "needs at least 6 answers, got 5 of one"),
+        (scored(*[1] * 20, *[0] * 5), "at least 6 answers must have another.*, 1, got 5 of 25"),
+        (scored(*[1] * 22, 2, 3), "at least 6 answers must have another.*, 1, got 2 of 24"),
         (scored(*[0, 1] * 12, "2"), "'score' must be a number in every line"),
         (scored(*[0, 1] * 12, None), "'score' must be a number in every line"),
         (ranked(*[["a", "b"]] * 12, ["a"]), "a list of at least two answers"),
@@ -91,6 +92,20 @@ def test_lists_that_rank_the_other_way_round_contradict(tmp_path: Path) -> None:
     examples = read(tmp_path, [*lists, {"question": "Q0", "ranked": ["b", "a"]}])
     assert {each.unit for each in examples.examples} == set(range(1, 30))
     assert examples.left_out == 4
+
+
+@given(st.integers(6, 18), st.integers(0, 99))
+def test_a_rare_score_is_in_every_part(rare: int, seed: int) -> None:
+    labels = [1.0] * rare + [0.0] * (24 - rare)
+    examples = Examples(
+        kind=LabelKind.BINARY,
+        examples=tuple(
+            Example(question=f"Q{unit}", answer="", label=label, unit=unit)
+            for unit, label in enumerate(labels)
+        ),
+    )
+    for part in split(examples, shares=(0.5, 0.25, 0.25), seed=seed):
+        assert {each.label for each in part} == {0, 1}
 
 
 @given(

@@ -162,6 +162,26 @@ def test_a_failing_model_ends_the_learning() -> None:
         asyncio.run(learn(examples(LabelKind.BINARY), model, LearningSettings()))
 
 
+def test_a_model_that_fails_later_leaves_what_was_kept() -> None:
+    class Tiring(ScriptedModel):
+        proposed = 0
+
+        async def ask(self, messages, *, parse, temperature=None):  # type: ignore[no-untyped-def]
+            self.proposed += "Write criteria" in messages[0]["content"]
+            if self.proposed == 4:
+                raise JudgeError("no credit left")
+            return parse(reader(messages))
+
+    reader = Reader()
+    said: list[str] = []
+    settings = LearningSettings(rounds=4, proposals=2)
+    model = Tiring(lambda material: "")
+    result = asyncio.run(learn(examples(LabelKind.BINARY), model, settings, say=said.append))
+    assert [each.question for each in result.rubric.criteria] == [question("f")]
+    assert len(result.rounds) == 3
+    assert said[-1] == "round 4/4 failed, the rubric so far is kept: no credit left"
+
+
 def write(path: Path, found: Examples) -> None:
     lines = (
         {"question": each.question, "answer": each.answer, "score": each.label}
@@ -170,15 +190,21 @@ def write(path: Path, found: Examples) -> None:
     path.write_text("".join(f"{json.dumps(each)}\n" for each in lines), encoding="utf-8")
 
 
+def command(tmp_path: Path, server: str, *settings: str) -> int:
+    arguments = [f"judge.base_url={server}", "judge.model=m", *settings]
+    return main(["learn", str(tmp_path / "examples.jsonl"), *arguments])
+
+
+NOBODY = "http://localhost:1/v1"
+
+
 def test_the_command_writes_a_rubric_that_can_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "examples.jsonl", examples(LabelKind.BINARY))
     out = tmp_path / "made" / "rubric.yaml"
     with ChatServer(Reader()) as server:
-        arguments = [str(tmp_path / "examples.jsonl"), "--base-url", server.url, "--model", "m"]
-        status = main(["learn", *arguments, "--out", str(out), "--proposals", "2"])
-    assert status == 0
+        assert command(tmp_path, server.url, f"out={out}", "learn.proposals=2") == 0
     assert [each.question for each in read_rubric(out).criteria] == [question("f")]
     said = capsys.readouterr().out
     assert "60 binary examples" in said
@@ -188,9 +214,47 @@ def test_the_command_writes_a_rubric_that_can_be_read(
 
 
 def test_the_command_refuses_what_cannot_teach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("examples.jsonl").write_text('{"question": "Q", "answer": "A", "score": 1}\n', "utf-8")
+    assert command(tmp_path, NOBODY) == 2
+    assert "at least 24 lines are needed" in capsys.readouterr().err
+
+
+def test_a_rubric_that_people_may_have_edited_is_not_written_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "examples.jsonl"
-    path.write_text('{"question": "Q", "answer": "A", "score": 1}\n', encoding="utf-8")
-    assert main(["learn", str(path), "--base-url", "http://localhost:1/v1", "--model", "m"]) == 2
-    assert "at least 24 lines are needed" in capsys.readouterr().err
+    write(tmp_path / "examples.jsonl", examples(LabelKind.BINARY))
+    out = tmp_path / "rubric.yaml"
+    out.write_text("mine", encoding="utf-8")
+    with ChatServer(Reader()) as server:
+        assert command(tmp_path, server.url, f"out={out}") == 2
+        assert server.requests == []
+    assert "remove it or set out=<file>" in capsys.readouterr().err
+    assert out.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["judge.modle=m"], "there is no setting judge.modle; did you mean judge.model?"),
+        (["learn.rounds=many"], "learn.rounds must be of type int, got 'many'"),
+        (["learn.rounds=0"], "learn.rounds must be >= 1, got 0; set learn.rounds=4"),
+        (["judge.base_url=h"], "judge.base_url must be an http or https address"),
+        (["judge.model="], "judge.model must name a model"),
+        (["rounds"], "settings are written key=value, got 'rounds'"),
+    ],
+)
+def test_settings_of_the_command_are_named_as_elsewhere(
+    tmp_path: Path, settings: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, NOBODY, *settings) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_setting_that_is_missing_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["learn", str(tmp_path / "examples.jsonl")]) == 2
+    assert "judge.base_url must be set" in capsys.readouterr().err

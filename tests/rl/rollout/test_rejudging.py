@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -101,6 +102,40 @@ def test_an_output_that_json_cannot_hold_is_not_kept(output: JsonValue) -> None:
     assert kept_result(WorkflowResult(output=output)) is None
     (episode,) = played([output], None, samples=1)
     assert (episode.status, episode.result) == (EpisodeStatus.COMPLETED, None)
+
+
+class Faulty(ByLength):
+    """A judge of a user's that raises, or forgets an episode."""
+
+    def __init__(self, *, forgets: bool) -> None:
+        super().__init__()
+        self._forgets = forgets
+
+    async def score_group(self, task: Task, results: Sequence[WorkflowResult]) -> list[Score]:
+        scores = await super().score_group(task, results)
+        if self._forgets:
+            return scores[1:]
+        raise KeyError("no such thing")
+
+
+@pytest.mark.parametrize(
+    ("forgets", "reason"),
+    [(False, r"JudgeError: judge raised: KeyError\('no such thing'\)"), (True, "zip")],
+)
+def test_whatever_a_judge_of_groups_raises_drops_the_group_and_not_the_run(
+    forgets: bool, reason: str
+) -> None:
+    episodes = played(["a", "bbb"], Faulty(forgets=forgets), samples=2)
+    assert {episode.status for episode in episodes} == {EpisodeStatus.FAILED}
+    for episode in episodes:
+        assert re.search(reason, episode.reason)
+
+
+def test_a_group_of_which_nothing_is_left_is_not_compared() -> None:
+    judge = ByLength()
+    episodes = played(["fail", "fail"], judge, samples=2)
+    assert judge.groups == []
+    assert all(episode.reason.startswith("WorkflowError") for episode in episodes)
 
 
 def test_a_group_is_compared_when_all_of_it_has_ended() -> None:
