@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,18 +101,17 @@ async def _evaluations(config: ExperimentConfig) -> dict[str, Evaluation]:
         raise SettingError(
             f"env={config.choices['env']} has no held-out tasks; set env.tasks.eval_path"
         )
-    judge = open_judge(config)
-    environment = with_judge(environment, config, judge.model)
-    opened = open_policy(config, environment)
-    try:
-        await opened.check()
+    async with AsyncExitStack() as closing:
+        judge = open_judge(config)
+        closing.push_async_callback(judge.close)
         await judge.check()
+        environment = with_judge(environment, config, judge.model)
+        opened = open_policy(config, environment)
+        closing.push_async_callback(opened.close)
+        await opened.check()
         runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
         evaluator = HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed)
         return await evaluator.run(step=0)
-    finally:
-        await judge.close()
-        await opened.close()
 
 
 def _figures(evaluations: Mapping[str, Evaluation], *, samples: int) -> dict[str, Interval]:

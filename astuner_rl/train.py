@@ -393,10 +393,13 @@ def _imitation(ingredients: Ingredients) -> tuple[Resumable, _MakeBackbone]:
 
 
 async def _debug(config: ExperimentConfig, environment: Environment) -> None:
-    opened, judge = open_policy(config, environment), open_judge(config)
-    try:
-        await opened.check()
+    async with AsyncExitStack() as closing:
+        judge = open_judge(config)
+        closing.push_async_callback(judge.close)
         await judge.check()
+        opened = open_policy(config, environment)
+        closing.push_async_callback(opened.close)
+        await opened.check()
         backbone = DebugBackbone(
             runner=EpisodeRunner(
                 environment=with_judge(environment, config, judge.model),
@@ -410,9 +413,6 @@ async def _debug(config: ExperimentConfig, environment: Environment) -> None:
             write=print,
         )
         await backbone.run()
-    finally:
-        await judge.close()
-        await opened.close()
 
 
 def _open_folder(config: ExperimentConfig) -> RunFolder:
