@@ -162,24 +162,40 @@ def test_a_failing_model_ends_the_learning() -> None:
         asyncio.run(learn(examples(LabelKind.BINARY), model, LearningSettings()))
 
 
+class Tiring(ScriptedModel):
+    """Reads until it is asked for criteria a fourth time; then for good unless it recovers."""
+
+    def __init__(self, *, recovers: bool) -> None:
+        super().__init__(lambda material: "")
+        self._reader = Reader()
+        self._recovers = recovers
+        self._proposals = 0
+
+    async def ask(self, messages, *, parse, temperature=None):  # type: ignore[no-untyped-def]
+        proposes = "Write criteria" in messages[0]["content"]
+        self._proposals += proposes
+        if self._proposals == 4 and (proposes or not self._recovers):
+            raise JudgeError("no credit left")
+        return parse(self._reader(messages))
+
+
 def test_a_model_that_fails_later_leaves_what_was_kept() -> None:
-    class Tiring(ScriptedModel):
-        proposed = 0
-
-        async def ask(self, messages, *, parse, temperature=None):  # type: ignore[no-untyped-def]
-            self.proposed += "Write criteria" in messages[0]["content"]
-            if self.proposed == 4:
-                raise JudgeError("no credit left")
-            return parse(reader(messages))
-
-    reader = Reader()
     said: list[str] = []
     settings = LearningSettings(rounds=4, proposals=2)
-    model = Tiring(lambda material: "")
+    model = Tiring(recovers=True)
     result = asyncio.run(learn(examples(LabelKind.BINARY), model, settings, say=said.append))
     assert [each.question for each in result.rubric.criteria] == [question("f")]
     assert len(result.rounds) == 3
     assert said[-1] == "round 4/4 failed, the rubric so far is kept: no credit left"
+
+
+def test_a_rubric_that_cannot_be_measured_is_said() -> None:
+    said: list[str] = []
+    settings = LearningSettings(rounds=4, proposals=2)
+    model = Tiring(recovers=False)
+    with pytest.raises(JudgeError, match="no credit left"):
+        asyncio.run(learn(examples(LabelKind.BINARY), model, settings, say=said.append))
+    assert f"question: {question('f')}" in said[-1]
 
 
 def write(path: Path, found: Examples) -> None:
