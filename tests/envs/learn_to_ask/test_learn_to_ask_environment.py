@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -14,11 +15,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from astuner_envs.learn_to_ask import LearnToAskConfig
-from astuner_envs.learn_to_ask.baselines import BASELINES, play
+from astuner_envs.learn_to_ask.baselines import ALWAYS_MATTER, BASELINES, Policy, play
 from astuner_envs.learn_to_ask.config import LearnToAskTasksConfig
 from astuner_envs.learn_to_ask.intake import Intakes
 from astuner_envs.learn_to_ask.intake.slots import SLOTS
-from astuner_envs.learn_to_ask.intake.turns import IntakeTurns
+from astuner_envs.learn_to_ask.intake.topics import TRAIN_TOPICS, UNSEEN_TOPICS
+from astuner_envs.learn_to_ask.intake.turns import IntakeTurn, IntakeTurns
 from astuner_envs.learn_to_ask.make_rows import main as make_rows
 from astuner_envs.learn_to_ask.mts_dialog import read_dialogue
 from astuner_envs.learn_to_ask.workflow import SYSTEM_PROMPT
@@ -120,18 +122,36 @@ def test_demonstrations_err_at_the_stated_rate_and_held_out_ones_never() -> None
         assert conversation.messages[-1].text in {slot.questions[0] for slot in SLOTS.values()}
 
 
+def earned(policy: Policy, turns: Sequence[IntakeTurn]) -> float:
+    """The mean reward of a policy."""
+    scores = play(policy, turns, fusion="product", scale="trinity")
+    return fmean(score.reward("clerk") for score in scores)
+
+
+def always(reply: str) -> Policy:
+    return lambda turn, rng: reply
+
+
 def test_neither_a_fixed_question_nor_a_slot_table_comes_near_the_best() -> None:
     turns = list(IntakeTurns(Intakes("heldout", size=400)))
-    rewards = {
-        name: fmean(
-            score.reward("clerk")
-            for score in play(policy, turns, fusion="product", scale="trinity")
-        )
-        for name, policy in BASELINES.items()
-    }
+    rewards = {name: earned(policy, turns) for name, policy in BASELINES.items()}
     assert rewards["expert"] == 4.0
-    assert max(reward for name, reward in rewards.items() if name != "expert") < 2.8
-    assert rewards["stop"] < rewards["random question"] < rewards["slot table"]
+    assert max(reward for name, reward in rewards.items() if name != "expert") < 3.7
+    assert rewards["stop"] < rewards["random question"] < rewards["slot table"] < 2.6
+    assert rewards["slot table"] < rewards["reading table"]
+    for slot in SLOTS.values():
+        assert earned(always(slot.questions[0]), turns) < 2.1
+
+
+@pytest.mark.parametrize("trick", ["all questions", "last turn again"])
+def test_no_trick_earns_what_a_random_question_does(trick: str) -> None:
+    turns = list(IntakeTurns(Intakes("heldout", size=400)))
+    assert earned(BASELINES[trick], turns) < earned(BASELINES["random question"], turns)
+
+
+def test_every_thing_has_four_slots_that_always_matter() -> None:
+    for topic in (*TRAIN_TOPICS, *UNSEEN_TOPICS):
+        assert len(topic.slots) == ALWAYS_MATTER, topic.name
 
 
 def test_gymnasium_makes_it_by_its_id_and_finds_no_fault() -> None:

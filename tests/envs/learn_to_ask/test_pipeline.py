@@ -44,7 +44,10 @@ def test_a_turn_after_which_nothing_is_told_gives_no_row() -> None:
     assert found[0].info == "Cellar is full."
 
 
-@pytest.mark.parametrize("text", ["Yes.", "No, thank you!", "Uh, okay...", "", "Mm-hmm"])
+@pytest.mark.parametrize(
+    "text",
+    ["Yes.", "No, thank you!", "Uh, okay...", "", "Mm-hmm", "Exactly. Go ahead.", "No problem."],
+)
 def test_assent_and_thanks_tell_nothing(text: str) -> None:
     assert not tells_something(text)
 
