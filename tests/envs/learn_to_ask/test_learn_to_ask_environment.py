@@ -132,21 +132,16 @@ def always(reply: str) -> Policy:
     return lambda turn, rng: reply
 
 
-def test_neither_a_fixed_question_nor_a_slot_table_comes_near_the_best() -> None:
-    turns = list(IntakeTurns(Intakes("heldout", size=400)))
+def test_no_simple_policy_comes_near_the_best() -> None:
+    turns = list(IntakeTurns(Intakes("heldout", size=150)))
     rewards = {name: earned(policy, turns) for name, policy in BASELINES.items()}
     assert rewards["expert"] == 4.0
     assert max(reward for name, reward in rewards.items() if name != "expert") < 3.7
-    assert rewards["stop"] < rewards["random question"] < rewards["slot table"] < 2.6
-    assert rewards["slot table"] < rewards["reading table"]
+    assert rewards["random question"] < rewards["slot table"] < rewards["reading table"]
+    for trick in ("stop", "all questions", "last turn again"):
+        assert rewards[trick] < rewards["random question"]
     for slot in SLOTS.values():
-        assert earned(always(slot.questions[0]), turns) < 2.1
-
-
-@pytest.mark.parametrize("trick", ["all questions", "last turn again"])
-def test_no_trick_earns_what_a_random_question_does(trick: str) -> None:
-    turns = list(IntakeTurns(Intakes("heldout", size=400)))
-    assert earned(BASELINES[trick], turns) < earned(BASELINES["random question"], turns)
+        assert earned(always(slot.questions[0]), turns) < 2.2
 
 
 def test_every_thing_has_four_slots_that_always_matter() -> None:
