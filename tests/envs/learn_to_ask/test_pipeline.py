@@ -97,6 +97,13 @@ def test_malformed_rows_name_task_and_field(change: dict[str, JsonValue], messag
         Row.of(Task("t", ROW | change))
 
 
-def test_a_row_without_later_turns_may_have_no_info() -> None:
-    row = Row.of(Task("t", ROW | {"decision_truth": "stop", "info_truth": ""}))
-    assert row.decision is Decision.STOP
+@pytest.mark.parametrize("info", ["", None])
+def test_a_row_without_later_turns_may_have_no_info(info: str | None) -> None:
+    row = Row.of(Task("t", ROW | {"decision_truth": "stop", "info_truth": info}))
+    assert (row.decision, row.info) == (Decision.STOP, "")
+
+
+def test_a_message_quotes_no_more_of_a_row_than_fits_a_line() -> None:
+    with pytest.raises(TaskDataError) as caught:
+        Row.of(Task("t", ROW | {"messages": "It leaks. " * 1_000}))
+    assert len(str(caught.value)) < 200
