@@ -12,6 +12,7 @@ from astuner_gym.errors import SettingError
 from astuner_gym.judge import GroupJudge, Judge
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import TaskSource
+from astuner_gym.typed import TypedTasks
 from astuner_gym.workflow import Workflow
 
 
@@ -44,6 +45,9 @@ class Environment:
     judge_by_model: Callable[[JudgeModel], Judge] | None = None
     """Makes the environment's own judge that asks a language model, which ``judge=llm`` uses; None
     if the general one is to be used."""
+    typed: TypedTasks | None = None
+    """How a line that is typed into ``astuner play`` becomes a task; None if it takes the place of
+    the first text in a task's record."""
     agents: tuple[str, ...] = ()
     """Every agent that may act in some episode, for libraries that must know beforehand; empty if
     that is not known."""

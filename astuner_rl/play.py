@@ -1,7 +1,7 @@
 """Talk to a trained agent: ``python -m astuner_rl.play run=<folder>``.
 
-Each line that is typed becomes a task; the agent's calls are shown as they come. It ends with the
-input.
+Each line that is typed becomes a task, in the first text field of a record or as the environment
+says; the agent's calls are shown as they come. It ends with the input.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from astuner_gym.chat.messages import ChatCall, ChatReply, ChatRole
@@ -17,7 +17,9 @@ from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import run_workflow
 from astuner_gym.errors import AstunerError
-from astuner_gym.task import Task
+from astuner_gym.task import JsonValue, Task
+from astuner_gym.typed import Exchange, TypedField
+from astuner_gym.workflow import WorkflowResult
 from astuner_rl.assembly import OpenPolicy, build_environment, open_policy
 from astuner_rl.command import run_command
 from astuner_rl.config import ExperimentConfig
@@ -40,16 +42,18 @@ def play(config: ExperimentConfig) -> None:
     logging.getLogger("as").setLevel(logging.ERROR)
     config = of_trained_run(config)
     environment = build_environment(config)
-    pattern = environment.train_tasks[0].record
-    field = next((name for name, value in pattern.items() if isinstance(value, str)), "task")
+    typed = environment.typed or _first_text_field(environment.train_tasks[0].record)
+    earlier: list[Exchange] = []
     opened = open_policy(config, environment)
     # The loop runs only while an agent is at work: at the prompt, Ctrl-C ends the program at once.
     with asyncio.Runner() as loop:
         try:
             loop.run(_check(opened))
-            for number, line in enumerate(_lines(field)):
-                task = Task(id=f"typed-{number}", record={**pattern, field: line})
-                loop.run(_answer(config, environment, opened, task, number=number))
+            for number, line in enumerate(_lines(typed.prompt)):
+                task = Task(id=f"typed-{number}", record=typed.record(earlier, line))
+                result = loop.run(_answer(config, environment, opened, task, number=number))
+                if result is not None:
+                    earlier.append(Exchange(line, result.output))
         finally:
             loop.run(_close(opened))
 
@@ -62,10 +66,15 @@ async def _close(opened: OpenPolicy) -> None:
     await opened.close()
 
 
-def _lines(field: str) -> Iterator[str]:
+def _first_text_field(record: Mapping[str, JsonValue]) -> TypedField:
+    field = next((name for name, value in record.items() if isinstance(value, str)), "task")
+    return TypedField(prompt=field, pattern=record)
+
+
+def _lines(prompt: str) -> Iterator[str]:
     """Yield the lines of standard input that say something."""
     while True:
-        print(f"{field}> ", end="", flush=True)
+        print(f"{prompt}> ", end="", flush=True)
         line = sys.stdin.readline()
         if not line:
             print()
@@ -81,16 +90,20 @@ async def _answer(
     task: Task,
     *,
     number: int,
-) -> None:
+) -> WorkflowResult | None:
+    """Return the workflow's result; None if it failed, which is shown."""
     responder = opened.policy.open(
         EpisodeKey(phase="play", step=0, task=number, sample=0),
         params=replace(config.rollout.params, temperature=0.0),
         max_calls=config.rollout.max_calls,
     )
     try:
-        await run_workflow(environment.workflow, task, EpisodeModels(_PrintingResponder(responder)))
+        return await run_workflow(
+            environment.workflow, task, EpisodeModels(_PrintingResponder(responder))
+        )
     except AstunerError as error:
         print(f"  failed: {str(error)!r}")
+        return None
     finally:
         responder.release()
 

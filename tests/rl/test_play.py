@@ -14,6 +14,10 @@ from typing import Protocol
 
 import pytest
 
+from astuner_envs.learn_to_ask.records import Row
+from astuner_envs.learn_to_ask.workflow import LearnToAskWorkflow
+from astuner_gym.task import Task
+from astuner_gym.workflow import Models, WorkflowResult
 from astuner_rl import play
 
 
@@ -57,6 +61,29 @@ def test_a_typed_task_is_played_and_shown(
         *shown[1:],
         "question> ",
     ]
+
+
+def test_a_person_talks_to_the_clerk_until_it_stops(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[list[str]] = []
+
+    async def run(self: LearnToAskWorkflow, task: Task, models: Models) -> WorkflowResult:
+        heard.append([message.text for message in Row.of(task).history])
+        return await spoken(self, task, models)
+
+    spoken = LearnToAskWorkflow.run
+    monkeypatch.setattr(LearnToAskWorkflow, "run", run)
+    type_in(monkeypatch, "My pump leaks.\nSince May.\nHello again.\n")
+    command = ["env=learn_to_ask", "sampler=scripted"]
+    assert play.main([*command, "sampler.replies=['Since when?']"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "person>   clerk: 'Since when?'"
+    assert heard[1] == ["My pump leaks.", "Since when?", "Since May."]
+    assert len(heard[2]) == 5
+    heard.clear()
+    type_in(monkeypatch, "My pump leaks.\nHello again.\n")
+    assert play.main([*command, "sampler.replies=['<stop />']"]) == 0
+    assert heard == [["My pump leaks."], ["Hello again."]]
 
 
 @pytest.mark.parametrize("place", ["text", "thinking", "tool name"])

@@ -12,6 +12,7 @@ from astuner_envs.learn_to_ask.judge import LearnToAskJudge, QuestionGrader, Rul
 from astuner_envs.learn_to_ask.llm_grader import LlmGrader
 from astuner_envs.learn_to_ask.reward import FUSIONS, SCALES
 from astuner_envs.learn_to_ask.tasks import IntakeTasks, as_tasks, hold_out_sessions, read_rows
+from astuner_envs.learn_to_ask.typed import TypedDialogue
 from astuner_envs.learn_to_ask.workflow import AGENT, LearnToAskWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
@@ -81,6 +82,7 @@ class LearnToAskConfig:
             train_tasks=train,
             eval_tasks=held_out,
             demonstrations=self._demonstrations(),
+            typed=TypedDialogue(),
             agents=(AGENT,),
         )
 

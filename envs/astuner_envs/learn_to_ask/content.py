@@ -8,8 +8,9 @@ generic  it asks for anything at all: "Can you tell me more?"
 off      none of these
 ======== ===========================================================================================
 
-A question asks for an aspect (``aspects.py``). One that has none known is compared word by word:
-two content words in common are direct, one is relevant.
+A question asks for an aspect (``aspects.py``). One that has none known is compared word by word: it
+is direct if two content words, and half of all that it has, come back in what is told, and relevant
+if one, and a quarter of all, do. Shares of the question, so that it gains nothing by more words.
 """
 
 from __future__ import annotations
@@ -64,15 +65,17 @@ def fit(question: str, info: str) -> Fit:
     stem = question_stem(question)
     form, subject = asked_form(stem), asked_subject(stem)
     given = told(info)
-    shared = len(_content_words(stem) & _content_words(" ".join(own_sentences(info))))
+    words = _content_words(stem)
+    shared = len(words & _content_words(" ".join(own_sentences(info))))
+    touched = shared > 0 and 4 * shared >= len(words)
     if form:
-        found = _graded(direct=bool(form & given), relevant=bool(subject & given or shared))
+        found = _graded(direct=bool(form & given), relevant=bool(subject & given) or touched)
     elif subject:
-        found = _graded(direct=bool(subject & given), relevant=shared > 0)
+        found = _graded(direct=bool(subject & given), relevant=touched)
     elif _GENERIC.search(stem):
         return Fit.GENERIC
     else:
-        found = _graded(direct=shared > 1, relevant=shared > 0)
+        found = _graded(direct=shared > 1 and 2 * shared >= len(words), relevant=touched)
     return Fit.GENERIC if found is Fit.OFF and _GENERIC.search(stem) else found
 
 
@@ -93,14 +96,19 @@ def count_questions(questions: tuple[str, ...]) -> int:
     A list of choices longer than a person can choose from counts as one more.
     """
     return sum(
-        max(1, len(asked_form(question_stem(question))) or _subjects(question))
-        + has_too_many_choices(question)
+        _count_things(question_stem(question)) + has_too_many_choices(question)
         for question in questions
     )
 
 
-def _subjects(question: str) -> int:
-    return len(asked_subject(question_stem(question)))
+def _count_things(stem: str) -> int:
+    """Return how many aspects a question asks for; one that is about nothing known has one.
+
+    "How long have you had the cough and the fever?" asks for one thing about two, "How long have
+    you had the cough, the fever and the pain?" for more.
+    """
+    form, subject = len(asked_form(stem)), len(asked_subject(stem))
+    return max(1, form, subject - 1 if form else subject)
 
 
 def _content_words(text: str) -> frozenset[str]:

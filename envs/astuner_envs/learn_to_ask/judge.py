@@ -9,7 +9,13 @@ from typing import Protocol
 from astuner_envs.learn_to_ask.content import Fit, best_fit, count_questions
 from astuner_envs.learn_to_ask.records import Decision, Row
 from astuner_envs.learn_to_ask.reply import Reply
-from astuner_envs.learn_to_ask.reward import WRONG_DECISION, Fusion, Marks, format_mark
+from astuner_envs.learn_to_ask.reward import (
+    WRONG_DECISION,
+    Fusion,
+    Marks,
+    asking_marks,
+    format_mark,
+)
 from astuner_gym.judge import Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
@@ -37,10 +43,9 @@ class RuleGrader:
     async def grade(self, reply: Reply, row: Row) -> Marks:
         """Return the marks of the question that fits best, and of the number of questions."""
         questions = reply.questions
-        return Marks(
-            decision=1.0,
+        return asking_marks(
             content=self.scale[best_fit(questions, row.info)],
-            format=format_mark(count_questions(questions)),
+            form=format_mark(count_questions(questions)),
         )
 
 

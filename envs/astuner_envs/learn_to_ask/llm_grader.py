@@ -15,7 +15,7 @@ from typing import Final
 from astuner_envs.learn_to_ask.content import Fit
 from astuner_envs.learn_to_ask.records import Row, Speaker
 from astuner_envs.learn_to_ask.reply import Reply
-from astuner_envs.learn_to_ask.reward import Marks
+from astuner_envs.learn_to_ask.reward import Marks, asking_marks
 from astuner_gym.judging.answers import enclosed
 from astuner_gym.judging.model import JudgeModel
 
@@ -60,7 +60,7 @@ class LlmGrader:
             ],
             parse=lambda answer: parse_verdict(answer, contents={*self.scale.values()}),
         )
-        return Marks(decision=1.0, content=content, format=form)
+        return asking_marks(content=content, form=form)
 
 
 def instructions(scale: Mapping[Fit, float]) -> str:

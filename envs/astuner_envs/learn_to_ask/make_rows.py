@@ -18,7 +18,7 @@ from astuner_envs.learn_to_ask.extraction import Extraction, extract
 from astuner_envs.learn_to_ask.pipeline import rows
 from astuner_envs.learn_to_ask.records import Session
 from astuner_envs.learn_to_ask.tasks import read_sessions
-from astuner_gym.errors import UnusableInputError
+from astuner_gym.errors import TaskDataError, UnusableInputError
 from astuner_gym.judging.endpoint import ChatEndpoint, EndpointConfig
 
 
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (options.base_url is None) is not (options.model is None):
         parser.error("--base-url and --model must be given together")
     try:
+        _check_target(options.sessions, options.rows)
         sessions = read_sessions(options.sessions)
         if options.base_url is None:
             made = Extraction(
@@ -48,8 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             )
             made = asyncio.run(_extract(endpoint, sessions))
+        if not made.rows and not made.failures:
+            raise TaskDataError(
+                f"{options.sessions}: dialogues must give a row, none says anything"
+            )
     except UnusableInputError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     lines = (json.dumps(row.record, ensure_ascii=False) + "\n" for row in made.rows)
     options.rows.write_text("".join(lines), "utf-8")
@@ -57,6 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"left out {row}: {reason}", file=sys.stderr)
     print(f"{len(made.rows)} rows of {len(sessions)} sessions, {len(made.failures)} failed")
     return 1 if made.failures else 0
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """Refuse a file that cannot be written, before anybody is asked, and one that is the source."""
+    if target.exists() and source.exists() and target.samefile(source):
+        raise TaskDataError(f"{target}: rows must go to another file than the dialogues")
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise TaskDataError(f"{target}: rows must go to a file in a folder that exists")
 
 
 async def _extract(endpoint: ChatEndpoint, sessions: Sequence[Session]) -> Extraction:

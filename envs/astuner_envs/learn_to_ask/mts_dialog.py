@@ -16,6 +16,7 @@ from astuner_envs.learn_to_ask.records import Message, Session, Speaker
 from astuner_gym.errors import TaskDataError
 
 COLUMNS: Final = ("ID", "section_header", "dialogue")
+SPEAKERS: Final = "Doctor, Guest_clinician, Patient and Guest_family"
 _TURN: Final = re.compile(r"\s*([A-Za-z]+(?:_[A-Za-z]+)?(?:_?\d+)?)\s*:\s*(.*)")
 # With the misspellings of the files.
 _CLINICIAN: Final = re.compile(r"(?:Doctor|Docotr)(?:_\d+)?|Guest_clinici?an(?:_?\d+)?")
@@ -26,7 +27,7 @@ def read_mts_dialog(path: Path) -> list[Session]:
     """Return the dialogues of a file, in its order.
 
     Raises:
-        TaskDataError: The file is absent, empty or not of this format.
+        TaskDataError: The file is absent, empty or not of this format; the message names it.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -39,8 +40,10 @@ def read_mts_dialog(path: Path) -> list[Session]:
             sessions = [
                 Session(
                     id=f"{path.stem}-{row['ID']}",
-                    topic=row["section_header"],
-                    messages=read_dialogue(row["dialogue"] or ""),
+                    topic=row["section_header"] or "",
+                    messages=read_dialogue(
+                        row["dialogue"] or "", where=f"{path}: dialogue {row['ID']}"
+                    ),
                 )
                 for row in table
             ]
@@ -51,15 +54,27 @@ def read_mts_dialog(path: Path) -> list[Session]:
     return sessions
 
 
-def read_dialogue(text: str) -> tuple[Message, ...]:
-    """Return the messages of a dialogue; empty ones are left out."""
+def read_dialogue(text: str, *, where: str = "dialogue") -> tuple[Message, ...]:
+    """Return the messages of a dialogue; empty ones are left out.
+
+    Args:
+        text: A line for each turn.
+        where: File and dialogue, for messages.
+
+    Raises:
+        TaskDataError: The first line says nothing of who speaks.
+    """
     messages: list[Message] = []
     for line in text.splitlines():
         speaker, said = _speaker(line)
-        if speaker is None and messages:
+        if speaker is None:
+            if not messages:
+                raise TaskDataError(
+                    f"{where} must begin with its speaker, one of {SPEAKERS}, got {line[:60]!r}"
+                )
             before = messages.pop()
-            speaker, said = before.speaker, f"{before.text} {line.strip()}".strip()
-        messages.append(Message(speaker or Speaker.PERSON, said))
+            speaker, said = before.speaker, f"{before.text} {said}".strip()
+        messages.append(Message(speaker, said))
     return tuple(message for message in messages if message.text)
 
 

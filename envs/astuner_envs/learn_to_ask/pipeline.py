@@ -20,10 +20,12 @@ _WORDS_THAT_TELL_NOTHING = frozenset(
     re.findall(
         r"\S+",
         """
-        a absolutely ah all alright am and are bye correct course definitely do doctor fine for
-        good great have hello hi hm hmm i is it just know ma'am me mhm mm much my no nope not
-        of oh ok okay please really right see sir so sorry sounds sure thank thanks that that's
-        the then there think to too uh uhm um very well yeah yep yes you your
+        a absolutely afternoon ah ahead all alright am and are both bye cool correct course
+        definitely do doctor exactly fine for glad go good goodness great have hello hi hm hmm i
+        indeed is it just know ma'am me mhm mm morning much my nah neither never nice no none nope
+        not nothing of oh ok okay okey pardon please problem really right see sir so sorry sounds
+        sure thank thankfully thanks that that's the then there thing think to too uh uhm um
+        understand very well yeah yep yes yessir you your
         """,
     )
 )

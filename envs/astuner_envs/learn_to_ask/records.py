@@ -7,16 +7,23 @@ published Learn-to-Ask data (arXiv:2510.25441)::
     {"cid": "7_1", "session_id": "7", "diagn": "router",
      "messages": [{"role": "user", "content": "My router is broken."}, …],
      "decision_truth": "continue", "info_truth": "It is about four years old."}
+
+A whole dialogue has ``session_id``, ``diagn`` and ``messages`` alone.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from astuner_gym.errors import TaskDataError
 from astuner_gym.task import JsonValue, Task
+
+ROW_FIELDS: Final = ("cid", "decision_truth", "info_truth")
+"""Fields that a row has and a whole dialogue has not."""
 
 
 class Speaker(StrEnum):
@@ -83,7 +90,8 @@ class Row:
     decision: Decision
     """The field ``decision_truth``."""
     info: str
-    """What the person went on to say, or what was extracted of it; the field ``info_truth``."""
+    """What the person went on to say, or what was extracted of it; the field ``info_truth``, which
+    a row that says ``stop`` may lack."""
 
     @property
     def record(self) -> dict[str, JsonValue]:
@@ -116,7 +124,10 @@ class Row:
                 f"task {task.id}: field 'decision_truth' must be one of {[*map(str, Decision)]}, "
                 f"got {decision!r}"
             )
-        info = task.text("info_truth")
+        if decision == Decision.STOP and task.record.get("info_truth") is None:
+            info = ""
+        else:
+            info = task.text("info_truth")
         if decision == Decision.CONTINUE and not info.strip():
             raise TaskDataError(
                 f"task {task.id}: field 'info_truth' must say what the person went on to say where "
@@ -145,7 +156,8 @@ def _messages(task: Task) -> tuple[Message, ...]:
     entries = task.record.get("messages")
     if isinstance(entries, str) or not isinstance(entries, Sequence):
         raise TaskDataError(
-            f"task {task.id}: field 'messages' must be a list of messages, got {entries!r}"
+            f"task {task.id}: field 'messages' must be a list of messages, "
+            f"got {reprlib.repr(entries)}"
         )
     messages = [_message(task, number, entry) for number, entry in enumerate(entries)]
     said = tuple(message for message in messages if message.text)
@@ -161,5 +173,5 @@ def _message(task: Task, number: int, entry: JsonValue) -> Message:
             return Message(Speaker(role), content.strip())
     raise TaskDataError(
         f"task {task.id}: messages[{number}] must be {{'role': 'user' or 'assistant', "
-        f"'content': text}}, got {entry!r}"
+        f"'content': text}}, got {reprlib.repr(entry)}"
     )

@@ -18,10 +18,12 @@ MOST_CHOICES: Final = 4
 _MARK: Final = re.compile(r"<\s*stop\s*/\s*>", re.IGNORECASE)
 _QUESTION_MARKS: Final = re.compile(r"[?？؟]+")
 _ASKS: Final = re.compile(
-    r"\b(are|can|could|did|do|does|has|have|how|is|tell|was|were|what|when|where|which|who|whose|"
-    r"why|will|would)\b",
+    r"\W*(?:(?:and|but|so|then|well|okay|ok|please)\W+)?"
+    r"(?:(?:are|can|could|did|do|does|had|has|have|is|was|were|will|would)|"
+    r"(?:\w+\W+){0,2}?(?:how|tell|what|when|where|which|who|whose|why))\b",
     re.IGNORECASE,
 )
+"""How a sentence begins that asks without a question mark: "Is it on", "Since when is it so"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Reply:
         """
         *asked, rest = _QUESTION_MARKS.split(self.text)
         parts = [part.strip() for part in asked if part.strip()]
-        if _ASKS.search(rest):
+        if _ASKS.match(_last_sentence(rest)):
             parts.append(rest.strip())
         return tuple(parts)
 
@@ -58,10 +60,13 @@ def question_stem(question: str) -> str:
 
     ``It is cold. How old is it: new, old or older`` gives ``How old is it``.
     """
-    sentence = re.split(r"(?<=[.!])\s+", question.strip())[-1]
-    return sentence.partition(":")[0]
+    return _last_sentence(question).partition(":")[0]
 
 
 def has_too_many_choices(question: str) -> bool:
     """Return whether a question lists more than a person can choose from."""
     return len(re.split(r",|;| or | and ", question)) > MOST_CHOICES + 1
+
+
+def _last_sentence(text: str) -> str:
+    return re.split(r"(?<=[.!])\s+", text.strip())[-1]

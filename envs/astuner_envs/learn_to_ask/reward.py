@@ -13,6 +13,9 @@ content    2c + f       3     R_a in the published code, which the README beside
 decision   3a + f       4     R_s in the published code, which the README beside it calls R_a
 ========== ============ ===== ====================================================================
 
+A reply that asks for three things or more has f = 0, and here c = 0 too: by the best of many
+questions, a list of all that could be asked would earn more than most single ones.
+
 Two scales for content were published, and scores on them are not comparable:
 
 ========= ====== ======== ======= ===
@@ -63,3 +66,13 @@ SCALES: Final[Mapping[str, Mapping[Fit, float]]] = {
 def format_mark(questions: int) -> float:
     """Return f of a reply that asks for so many things; none is as bad as three."""
     return {1: 1.0, 2: 0.5}.get(questions, 0.0)
+
+
+def asking_marks(*, content: float, form: float) -> Marks:
+    """Return the marks of a reply that was right to ask.
+
+    Args:
+        content: What its best question is worth.
+        form: Its format mark; at 0 the content is worth nothing.
+    """
+    return Marks(decision=1.0, content=content if form else 0.0, format=form)

@@ -1,7 +1,8 @@
 """Where rows come from: the generator, users' JSONL files, and MTS-Dialog.
 
-A JSONL file holds either rows, with ``decision_truth`` and ``info_truth``, or whole sessions, from
-which the pipeline makes the rows; its first line says which.
+A JSONL file holds either rows or whole sessions, from which the pipeline makes the rows. A record
+with any field that only rows have is a row, so one that lacks its truth is refused and not taken
+for a session.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from pathlib import Path
 from astuner_envs.learn_to_ask.intake.turns import IntakeTurns
 from astuner_envs.learn_to_ask.mts_dialog import read_mts_dialog
 from astuner_envs.learn_to_ask.pipeline import rows
-from astuner_envs.learn_to_ask.records import Row, Session
+from astuner_envs.learn_to_ask.records import ROW_FIELDS, Row, Session
 from astuner_gym.errors import TaskDataError
 from astuner_gym.task import JsonlTasks, RecordTasks, Task, TaskSource
 
-DECISION = "decision_truth"
 MOST_HELD_OUT = 512
 
 
@@ -43,7 +43,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     if path.suffix != ".csv":
         lines = _lines(path)
-        if DECISION in lines[0].record:
+        if _is_row(lines[0]):
             return [Row.of(line) for line in lines]
     found = [row for session in read_sessions(path) for row in rows(session)]
     if not found:
@@ -55,24 +55,32 @@ def read_sessions(path: Path) -> list[Session]:
     """Return the whole dialogues of a file: MTS-Dialog if it ends in ``.csv``, else JSONL.
 
     Raises:
-        TaskDataError: The file is absent or malformed.
+        TaskDataError: The file is absent or malformed, or holds rows.
     """
     if path.suffix == ".csv":
         return read_mts_dialog(path)
-    return [Session.of(line) for line in _lines(path)]
+    lines = _lines(path)
+    if _is_row(lines[0]):
+        raise TaskDataError(
+            f"{path}: whole dialogues have none of the fields {list(ROW_FIELDS)}, these are rows"
+        )
+    return [Session.of(line) for line in lines]
 
 
 def _lines(path: Path) -> list[Task]:
     tasks = JsonlTasks(path, required=())
     lines = [tasks[index] for index in range(len(tasks))]
-    has_rows = DECISION in lines[0].record
     for line in lines:
-        if (DECISION in line.record) is not has_rows:
+        if _is_row(line) is not _is_row(lines[0]):
             raise TaskDataError(
-                f"task {line.id}: a file must hold rows, all with {DECISION!r}, or sessions, "
-                "all without; put them in two files"
+                f"task {line.id}: a file must hold rows, with the fields {list(ROW_FIELDS)}, or "
+                "sessions, all without; put them in two files"
             )
     return lines
+
+
+def _is_row(line: Task) -> bool:
+    return any(field in line.record for field in ROW_FIELDS)
 
 
 def as_tasks(name: str, found: Sequence[Row]) -> TaskSource:

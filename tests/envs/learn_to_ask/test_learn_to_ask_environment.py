@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -14,11 +15,12 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from astuner_envs.learn_to_ask import LearnToAskConfig
-from astuner_envs.learn_to_ask.baselines import BASELINES, play
+from astuner_envs.learn_to_ask.baselines import ALWAYS_MATTER, BASELINES, Policy, play
 from astuner_envs.learn_to_ask.config import LearnToAskTasksConfig
 from astuner_envs.learn_to_ask.intake import Intakes
 from astuner_envs.learn_to_ask.intake.slots import SLOTS
-from astuner_envs.learn_to_ask.intake.turns import IntakeTurns
+from astuner_envs.learn_to_ask.intake.topics import TRAIN_TOPICS, UNSEEN_TOPICS
+from astuner_envs.learn_to_ask.intake.turns import IntakeTurn, IntakeTurns
 from astuner_envs.learn_to_ask.make_rows import main as make_rows
 from astuner_envs.learn_to_ask.mts_dialog import read_dialogue
 from astuner_envs.learn_to_ask.workflow import SYSTEM_PROMPT
@@ -43,6 +45,8 @@ PUMP = {
     "decision_truth": "continue",
     "info_truth": "It started on Monday.",
 }
+
+TRUTHLESS = {field: value for field, value in PUMP.items() if field != "decision_truth"}
 
 
 class Script:
@@ -120,18 +124,31 @@ def test_demonstrations_err_at_the_stated_rate_and_held_out_ones_never() -> None
         assert conversation.messages[-1].text in {slot.questions[0] for slot in SLOTS.values()}
 
 
-def test_neither_a_fixed_question_nor_a_slot_table_comes_near_the_best() -> None:
-    turns = list(IntakeTurns(Intakes("heldout", size=400)))
-    rewards = {
-        name: fmean(
-            score.reward("clerk")
-            for score in play(policy, turns, fusion="product", scale="trinity")
-        )
-        for name, policy in BASELINES.items()
-    }
+def earned(policy: Policy, turns: Sequence[IntakeTurn]) -> float:
+    """The mean reward of a policy."""
+    scores = play(policy, turns, fusion="product", scale="trinity")
+    return fmean(score.reward("clerk") for score in scores)
+
+
+def always(reply: str) -> Policy:
+    return lambda turn, rng: reply
+
+
+def test_no_simple_policy_comes_near_the_best() -> None:
+    turns = list(IntakeTurns(Intakes("heldout", size=150)))
+    rewards = {name: earned(policy, turns) for name, policy in BASELINES.items()}
     assert rewards["expert"] == 4.0
-    assert max(reward for name, reward in rewards.items() if name != "expert") < 2.8
-    assert rewards["stop"] < rewards["random question"] < rewards["slot table"]
+    assert max(reward for name, reward in rewards.items() if name != "expert") < 3.85
+    assert rewards["random question"] < rewards["slot table"] < rewards["reading table"]
+    for trick in ("stop", "all questions", "last turn again"):
+        assert rewards[trick] < rewards["random question"]
+    for slot in SLOTS.values():
+        assert earned(always(slot.questions[0]), turns) < 2.2
+
+
+def test_every_thing_has_four_slots_that_always_matter() -> None:
+    for topic in (*TRAIN_TOPICS, *UNSEEN_TOPICS):
+        assert len(topic.slots) == ALWAYS_MATTER, topic.name
 
 
 def test_gymnasium_makes_it_by_its_id_and_finds_no_fault() -> None:
@@ -207,7 +224,9 @@ def test_rows_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([PUMP, session(1)], r"task logs-1: a file must hold rows, all with 'decision_truth'"),
+        ([PUMP, session(1)], r"task logs-1: a file must hold rows, with the fields .'cid'"),
+        ([TRUTHLESS], r"task logs-0: field 'decision_truth' must be text, got None"),
+        ([PUMP, TRUTHLESS], r"task logs-1: field 'decision_truth' must be text, got None"),
         ([session(1), {"session_id": 2, "diagn": "x"}], r"task logs-1: field 'messages' must be"),
         ([PUMP, PUMP | {"info_truth": ""}], r"task logs-1: field 'info_truth' must say"),
         (
@@ -229,6 +248,13 @@ def test_speakers_of_mts_dialog() -> None:
         ("user", "He cried."),
         ("assistant", "Since when?"),
     ]
+
+
+def test_a_dialogue_of_unknown_speakers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("ID,section_header,dialogue\n4,CC,Therapist: Hello?\n")
+    with pytest.raises(TaskDataError, match=r"train.csv: dialogue 4 must begin with its speaker"):
+        from_file(path)
 
 
 def test_a_table_without_dialogues_is_refused(tmp_path: Path) -> None:
@@ -258,4 +284,27 @@ def test_rows_are_made_by_a_command(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert make_rows([str(logs), str(tmp_path / "rows.jsonl")]) == 0
     assert "2 rows of 1 sessions" in capsys.readouterr().out
     assert len(from_file(tmp_path / "rows.jsonl").train_tasks) == 2
-    assert make_rows([str(tmp_path / "none.jsonl"), str(tmp_path / "rows.jsonl")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("none.jsonl", "out.jsonl", "none.jsonl: task data must be a readable"),
+        ("logs.jsonl", "logs.jsonl", "logs.jsonl: rows must go to another file"),
+        ("logs.jsonl", "none/out.jsonl", "out.jsonl: rows must go to a file in a folder that exis"),
+        ("rows.jsonl", "out.jsonl", "rows.jsonl: whole dialogues have none of the fields"),
+        ("silent.jsonl", "out.jsonl", "silent.jsonl: dialogues must give a row"),
+    ],
+)
+def test_rows_that_cannot_be_made_are_refused_and_nothing_is_lost(
+    source: str, target: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = {"role": "assistant", "content": "Hello?"}
+    write_jsonl(tmp_path / "rows.jsonl", PUMP)
+    write_jsonl(tmp_path / "silent.jsonl", session(1) | {"messages": [silent]})
+    logs = write_jsonl(tmp_path / "logs.jsonl", session(1))
+    before = logs.read_text()
+    assert make_rows([str(tmp_path / source), str(tmp_path / target)]) == 2
+    assert message in capsys.readouterr().err
+    assert logs.read_text() == before
+    assert not (tmp_path / "out.jsonl").exists()

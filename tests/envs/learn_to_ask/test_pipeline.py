@@ -44,7 +44,10 @@ def test_a_turn_after_which_nothing_is_told_gives_no_row() -> None:
     assert found[0].info == "Cellar is full."
 
 
-@pytest.mark.parametrize("text", ["Yes.", "No, thank you!", "Uh, okay...", "", "Mm-hmm"])
+@pytest.mark.parametrize(
+    "text",
+    ["Yes.", "No, thank you!", "Uh, okay...", "", "Mm-hmm", "Exactly. Go ahead.", "No problem."],
+)
 def test_assent_and_thanks_tell_nothing(text: str) -> None:
     assert not tells_something(text)
 
@@ -94,6 +97,13 @@ def test_malformed_rows_name_task_and_field(change: dict[str, JsonValue], messag
         Row.of(Task("t", ROW | change))
 
 
-def test_a_row_without_later_turns_may_have_no_info() -> None:
-    row = Row.of(Task("t", ROW | {"decision_truth": "stop", "info_truth": ""}))
-    assert row.decision is Decision.STOP
+@pytest.mark.parametrize("info", ["", None])
+def test_a_row_without_later_turns_may_have_no_info(info: str | None) -> None:
+    row = Row.of(Task("t", ROW | {"decision_truth": "stop", "info_truth": info}))
+    assert (row.decision, row.info) == (Decision.STOP, "")
+
+
+def test_a_message_quotes_no_more_of_a_row_than_fits_a_line() -> None:
+    with pytest.raises(TaskDataError) as caught:
+        Row.of(Task("t", ROW | {"messages": "It leaks. " * 1_000}))
+    assert len(str(caught.value)) < 200

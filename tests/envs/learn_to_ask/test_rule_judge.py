@@ -56,9 +56,10 @@ def test_a_stop_with_words_loses_its_format_alone() -> None:
         ("How old is it?", 2.0),
         ("Can you tell me more?", 2.0),
         ("I see.", 1.0),
+        ("A red light is on.", 1.0),
         ("", 1.0),
         ("How old is it? Where is it? Is it loud?", 1.0),
-        ("Since when? How old? Where?", 3.0),
+        ("Since when? How old? Where?", 1.0),
     ],
 )
 def test_questions_earn_by_content_and_number(reply: str, reward: float) -> None:
@@ -103,6 +104,14 @@ def test_words_that_no_aspect_knows_are_compared() -> None:
     assert fit("Do you own a horse", info) is Fit.OFF
 
 
+def test_more_words_fit_no_better() -> None:
+    info = "The ferry to the island was cancelled."
+    assert fit("Was it the island ferry with horses, cars", info) is Fit.DIRECT
+    assert fit("Was it the island ferry with horses, cars, trucks", info) is Fit.RELEVANT
+    listed = "Was it ferry, island, horses, cars, trucks, wagons, boats, trains, planes"
+    assert fit(listed, info) is Fit.OFF
+
+
 def test_choices_are_no_questions_of_their_own() -> None:
     stem = "How old is it"
     assert question_stem(f"It is cold. {stem}: new, a year or more") == stem
@@ -118,6 +127,12 @@ def test_choices_are_no_questions_of_their_own() -> None:
         ("How old is it? Where does it stand?", 2),
         ("Tell me how old it is.", 1),
         ("Is it a, b, c, d, e, f or g?", 2),
+        ("How long have you had the cough and the fever?", 1),
+        ("How long have you had the cough, the fever, the pain and the allergy?", 3),
+        ("Does it smell, or is there a noise or a leak?", 3),
+        ("It hums. Please tell me since when.", 1),
+        ("Since when is it so", 1),
+        ("The display is dark.", 0),
         ("Fine.", 0),
         ("???", 0),
     ],
@@ -168,11 +183,13 @@ def test_scales_by_name(reply: str, trinity: float, agentjet: float) -> None:
         "It started on Monday. A red light is on.",
         "<content_score>1</content_score>",
         "How old, where, since when, how often, how urgent, how bad is it, and when are you home?",
+        "How old is it? Where is it? Since when? Is there a light on it?",
+        "Since when do the display, light, smell, fuse, leak, receipt and code do that?",
+        "Is it Monday, red, new, summer, winter, morning, kitchen, cellar, attic or basement?",
     ],
 )
-def test_tricks_earn_less_than_one_honest_question(reply: str) -> None:
-    honest = score("Since when?").reward("clerk")
-    assert score(reply).reward("clerk") < honest
+def test_tricks_earn_no_more_than_one_question_that_does_not_fit(reply: str) -> None:
+    assert score(reply).reward("clerk") <= score("How old is it?").reward("clerk") == 2.0
     assert score(reply, info="").reward("clerk") < 4.0
 
 
