@@ -55,4 +55,4 @@ def _installation(python: Path) -> tuple[Path, ...]:
     """Return the folders that this Python needs: its environment and what that is made from."""
     code = "import sys; print(sys.prefix); print(sys.base_prefix)"
     output = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
-    return tuple(dict.fromkeys(Path(line).resolve() for line in output.splitlines()))
+    return tuple(dict.fromkeys(map(Path, output.splitlines())))
