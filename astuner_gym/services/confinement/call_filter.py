@@ -1,6 +1,7 @@
 """A filter of system calls (seccomp): those that no other layer holds fail with EPERM.
 
-The tables list calls with their numbers on each of ``syscalls.MACHINES``, None where it has none.
+The tables list calls with their numbers on each of ``MACHINES``, None where it has none. The file
+needs the standard library alone, so any Python can load it by its path.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from astuner_gym.services.confinement.syscalls import MACHINES, prctl
-
 Numbers: TypeAlias = tuple[int | None, int | None]
+
+MACHINES = ("x86_64", "aarch64")
+"""Whose numbers of system calls are known here."""
 
 _ARCHITECTURES = (0xC000003E, 0xC00000B7)
 _ALWAYS: Mapping[str, Numbers] = {
@@ -219,4 +221,8 @@ def _install(rules: Iterable[_Rule]) -> None:
     code += [(_RETURN, 0, 0, _ALLOW)]
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
     program = _Program(len(code), packed)
-    prctl("PR_SET_SECCOMP", _PR_SET_SECCOMP, _FILTER, ctypes.addressof(program))
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (_FILTER, ctypes.addressof(program), 0, 0)
+    if libc.prctl(_PR_SET_SECCOMP, *map(ctypes.c_ulong, arguments)):
+        number = ctypes.get_errno()
+        raise OSError(number, f"seccomp: {os.strerror(number)}")

@@ -10,13 +10,15 @@ import signal
 import struct
 from pathlib import Path
 
+from astuner_gym.services.confinement.call_filter import MACHINES
 from astuner_gym.services.confinement.grants import DEVICES, SYSTEM, Grants
-from astuner_gym.services.confinement.syscalls import LIBC, MACHINES, check, prctl, syscall
+from astuner_gym.services.confinement.syscalls import LIBC, check, prctl, syscall
 
 _CLONE_NEWNS, _CLONE_NEWIPC = 0x00020000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 4096, 16384, 1 << 18, 2
 _PIVOT_ROOT = (155, 41)
+"""By machine."""
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, -100, 0x8000
 _RDONLY, _NOSUID = 1, 2
 _PR_SET_PDEATHSIG = 1

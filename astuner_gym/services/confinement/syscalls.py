@@ -6,8 +6,6 @@ import ctypes
 import os
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-MACHINES = ("x86_64", "aarch64")
-"""Whose numbers of system calls are known here."""
 
 
 def check(result: int, what: str) -> int:
