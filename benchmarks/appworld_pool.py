@@ -160,6 +160,7 @@ def outliving_a_killed_run() -> tuple[int, int]:
         run.stdout.readline()
         below = descendants(run.pid)
         run.kill()
+    assert below, "the run that is to be killed has not begun"
     deadline = time.monotonic() + GONE_WITHIN_S
     while any(process.alive for process in below) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -194,6 +195,7 @@ def main() -> None:
         print(f"{worlds:6}{fate.finished:10}{fate.kills:7}{fate.failed_attempts:17}", end="")
         print(f"{fate.dropped:9}{fate.scored_wrongly:7}{fate.hanging:9}", end="")
         print(f"{left[worlds]:6}{fate.seconds:9.1f}")
+        assert fate.kills, "no server was killed, so this shows nothing"
     killed, outliving = outliving_a_killed_run()
     print(f"\nof {killed} processes of a run that was ended by kill -9, {outliving} outlived it")
     report(

@@ -42,6 +42,8 @@ class HttpProbe:
             )
             version, _, rest = (await reader.readline()).decode("latin-1").partition(" ")
             return version.startswith("HTTP/") and rest.startswith("200")
+        except ValueError:  # a line without an end
+            return False
         finally:
             writer.close()
 
@@ -57,7 +59,8 @@ class ServiceCommand:
     """
 
     argv: Sequence[str]
-    """Program and arguments; ``{port}`` in an argument is replaced by the port to listen on."""
+    """Program and arguments; ``{port}`` in an argument is replaced by the port to listen on. It is
+    held until then, so the program must bind it with ``SO_REUSEADDR``, as servers do."""
     cwd: Path | None = None
     """Where it runs; the caller's folder if None."""
     env: Mapping[str, str] = field(default_factory=dict)

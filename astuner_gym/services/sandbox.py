@@ -1,7 +1,7 @@
 """Runs programs that are not trusted, such as code that a model has written.
 
 A confined program reads the folders that it is given and what every program needs
-(``confine.SYSTEM``), writes those given to write, and reaches neither the network, not even the
+(``grants.SYSTEM``), writes those given to write, and reaches neither the network, not even the
 loopback, nor other processes, nor environment variables that it is not given. It is talked to
 through its standard streams, or through file descriptors that it is given, such as a listening
 socket::
@@ -19,15 +19,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import astuner_gym
 from astuner_gym.errors import SettingError
-from astuner_gym.services import confine
+from astuner_gym.services.confinement import launcher
+from astuner_gym.services.confinement.grants import Limits
+from astuner_gym.services.confinement.landlock import landlock_abi
 
 _LANDLOCK_ALONE = 6
 """The first version of Landlock that also keeps signals and abstract sockets from others."""
-_LAUNCHER = (sys.executable, "-I", "-S", confine.__file__)
+_ROOT = str(Path(astuner_gym.__file__).parents[1])
+_LAUNCH = f"import sys; sys.path.insert(0, {_ROOT!r}); from {launcher.__name__} import main; main()"
+_LAUNCHER = (sys.executable, "-I", "-S", "-c", _LAUNCH)
+"""Starts within milliseconds, since it imports nothing but the launcher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ class Kernel:
 
 def offered() -> Kernel:
     """Return what the kernel offers, by trying it in child processes."""
-    landlock = confine.landlock_abi() if sys.platform == "linux" else 0
+    landlock = landlock_abi() if sys.platform == "linux" else 0
     return Kernel(
         namespaces=_runs("--namespaces"),
         landlock=landlock if landlock and _runs("--landlock", str(landlock)) else 0,
@@ -84,6 +90,8 @@ class Confinement:
     """File descriptors, besides the standard streams, that it gets if they are passed on to it."""
     folder: Path = Path("/")
     """Where it runs: a folder that it may read, or the root."""
+    limits: Limits = field(default_factory=Limits)
+    """How much it may use."""
 
     def __post_init__(self) -> None:
         for path in (*self.read, *self.write):
@@ -108,6 +116,13 @@ class Confinement:
         options += [f"--write={path}" for path in self.write]
         options += [f"--env={name}" for name in self.env]
         options += [f"--fd={number}" for number in self.fds]
+        options += [f"--memory={self.limits.memory}", f"--tasks={self.limits.tasks}"]
+        options += [f"--file-size={self.limits.file_size}"]
+        options += [f"--open-files={self.limits.open_files}"]
+        if self.limits.cpu_s is not None:
+            options.append(f"--cpu={self.limits.cpu_s}")
+        if not self.limits.alone:
+            options.append("--processes")
         if kernel.namespaces:
             options.append("--namespaces")
         if kernel.landlock:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Service:
         process: asyncio.subprocess.Process,
         *,
         base_url: str,
+        held: socket.socket,
+        pidfd: int,
         tokens: int,
         log: Path,
         patience: Patience,
@@ -52,6 +55,8 @@ class Service:
             command: What was started.
             process: The keeper of the service.
             base_url: Where the service listens.
+            held: Keeps the port from being given to another program.
+            pidfd: File descriptor of the keeper, whose number may be another's once it has ended.
             tokens: File descriptor of the service's input, which is closed to end it.
             log: What the service writes.
             patience: How long it is waited for.
@@ -62,6 +67,11 @@ class Service:
         """How many have begun."""
         self._command = command
         self._process = process
+        self._held = held
+        self._pidfd = pidfd
+        self._gone = False
+        self._refuses = False
+        """Whether it refuses tokens that it was not given."""
         self._tokens: int | None = tokens
         self._patience = patience
 
@@ -77,40 +87,42 @@ class Service:
         Raises:
             ServiceStartError: It cannot be started, ended, or was not ready in time.
         """
-        port = _free_port()
-        argv = [argument.replace(PORT, str(port)) for argument in command.argv]
-        lines, tokens = os.pipe()
-        os.set_blocking(tokens, False)
-        try:
-            with log.open("ab") as output:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *["-I", "-S", keeper.__file__, str(os.getpid()), str(_GRACE_S), *argv],
-                    stdin=lines,
-                    stdout=output,
-                    stderr=output,
-                    cwd=command.cwd,
-                    env=dict(command.env),
-                    start_new_session=True,
-                )
-        except OSError as error:
-            os.close(tokens)
-            raise ServiceStartError(f"cannot start {argv}: {error}") from error
-        except asyncio.CancelledError:
-            os.close(tokens)
-            raise
-        finally:
-            os.close(lines)
+        with contextlib.ExitStack() as opened:
+            try:
+                held, port = _held_port()
+                opened.callback(held.close)
+                lines, tokens = os.pipe()
+                opened.callback(os.close, tokens)
+                os.set_blocking(tokens, False)
+                argv = [argument.replace(PORT, str(port)) for argument in command.argv]
+                with os.fdopen(lines, "rb") as stdin, log.open("ab") as output:
+                    process = await asyncio.create_subprocess_exec(
+                        sys.executable,
+                        *["-I", "-S", keeper.__file__, str(os.getpid()), str(_GRACE_S), *argv],
+                        stdin=stdin,
+                        stdout=output,
+                        stderr=output,
+                        cwd=command.cwd,
+                        env=dict(command.env),
+                        start_new_session=True,
+                    )
+                pidfd = os.pidfd_open(process.pid)
+            except OSError as error:
+                raise ServiceStartError(f"cannot start {[*command.argv]}: {error}") from error
+            opened.pop_all()
         service = cls(
             command,
             process,
             base_url=f"http://127.0.0.1:{port}",
+            held=held,
+            pidfd=pidfd,
             tokens=tokens,
             log=log,
             patience=patience,
         )
         try:
             ready = await service.admit(secrets.token_urlsafe(), within_s=patience.start_s)
+            service._refuses = not await service.answers(secrets.token_urlsafe())
         except BaseException:  # a cancellation, or whatever a user's probe raised
             await service.end()
             raise
@@ -157,15 +169,28 @@ class Service:
         # Another program may have been given the port of a service that has ended.
         return answered and self.running
 
-    def shut_out(self) -> None:
-        """Let no token count."""
+    async def shut_out(self, token: str) -> None:
+        """Let no token count; returns when ``token``, which did, is refused.
+
+        One that hangs, or never refuses, is found out when the next token is to be admitted.
+        """
         self._send("")
+        pause_s = _FIRST_PAUSE_S
+        deadline = asyncio.get_running_loop().time() + self._patience.answer_s
+        while self._refuses and asyncio.get_running_loop().time() < deadline:
+            if not await self.answers(token):
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def retire(self) -> None:
         """Have the service ended, without waiting for it."""
         if self._tokens is not None:
             os.close(self._tokens)
             self._tokens = None
+            # A process that this one has forked may hold the same pipe, which then stays open.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
     async def ended(self) -> int:
         """Wait until the service, and all that it has started, is gone; returns its status."""
@@ -181,6 +206,10 @@ class Service:
                 await asyncio.wait([waiting])
             except asyncio.CancelledError:
                 continue
+        if not self._gone:
+            self._gone = True
+            self._held.close()
+            os.close(self._pidfd)
         return waiting.result()
 
     def _send(self, token: str) -> None:
@@ -197,8 +226,18 @@ def _end_of(log: Path) -> str:
         return lines.read().decode(errors="replace")
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+def _held_port() -> tuple[socket.socket, int]:
+    """Return a socket that holds a free port, and the port.
+
+    While it is open the kernel gives the port to nobody who asks for any, and servers, which bind
+    with ``SO_REUSEADDR``, can still listen on it.
+    """
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+    except BaseException:
+        held.close()
+        raise
+    return held, port

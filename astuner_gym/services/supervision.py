@@ -97,7 +97,7 @@ class Supervision:
         """End a lease, and let the next one have the service; returns whether it still answers."""
         answers = await service.answers(token)
         if answers and reusable:
-            service.shut_out()
+            await service.shut_out(token)
             self._idle.append(service)
             await self._announce()
         else:

@@ -10,7 +10,13 @@ from astuner_envs.appworld.folders import ENGINE_SCRIPTS, DataFolders
 from astuner_gym.errors import SettingError
 from astuner_gym.services import token_reader
 from astuner_gym.services.command import PORT, ServiceCommand
+from astuner_gym.services.confinement import call_filter
+from astuner_gym.services.confinement.grants import Limits
 from astuner_gym.services.sandbox import Confinement, offered
+
+LIMITS = Limits(memory=2 << 30, alone=False, tasks=128, file_size=16 << 20, open_files=256)
+"""Of an executor, which has one process besides: a world takes a third of this memory, a pool of 40
+threads, and files as large as what an episode changes."""
 
 
 def executor_command(
@@ -30,13 +36,16 @@ def executor_command(
     program = [str(python), str(ENGINE_SCRIPTS / "executor.py")]
     kernel = offered()
     if kernel.refusal is None:
-        read = [*_installation(python), ENGINE_SCRIPTS, folders.open]
-        program = Confinement(read=read).argv(program, kernel)
+        calls = Path(call_filter.__file__)
+        read = [*_installation(python), ENGINE_SCRIPTS, calls, folders.open]
+        program = Confinement(read=read, limits=LIMITS).argv([*program, str(calls)], kernel)
     elif not unsafe:
         raise SettingError(
             f"code that a model writes is not executed without a sandbox: {kernel.refusal}; "
             "use another machine, or accept the risk with env.unsafe=true"
         )
+    else:
+        program.append("")
     host = [str(python), str(ENGINE_SCRIPTS / "host.py"), PORT, str(scratch), str(folders.open)]
     return ServiceCommand(argv=[*host, "--", *program])
 
@@ -55,4 +64,4 @@ def _installation(python: Path) -> tuple[Path, ...]:
     """Return the folders that this Python needs: its environment and what that is made from."""
     code = "import sys; print(sys.prefix); print(sys.base_prefix)"
     output = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
-    return tuple(dict.fromkeys(Path(line).resolve() for line in output.splitlines()))
+    return tuple(dict.fromkeys(map(Path, output.splitlines())))

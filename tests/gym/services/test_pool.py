@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -367,6 +368,60 @@ def test_close_ends_what_the_services_have_started(tmp_path: Path) -> None:
     assert not any(map(alive, with_pool(tmp_path, use)))
 
 
+def test_service_ends_although_a_forked_process_holds_its_input(tmp_path: Path) -> None:
+    async def use(pool: ServicePool) -> None:
+        async with pool.lease() as lease:
+            service = httpx.get(lease.base_url, headers=lease.headers).json()
+            asks, answers = os.pipe()
+            forked = os.fork()
+            if not forked:
+                os.close(answers)
+                os.read(asks, 1)  # holds all that this process held until the test is over
+                os._exit(0)
+            lease.discard()
+        await asyncio.to_thread(wait_until, lambda: not alive(service))
+        os.close(answers)
+        os.waitpid(forked, 0)
+
+    with_pool(tmp_path, use)
+
+
+def test_port_of_a_service_is_given_to_nobody_else(tmp_path: Path) -> None:
+    late = "import time; time.sleep(600)"  # it has not bound its port yet
+    refused = []
+
+    class Greedy:
+        async def __call__(self, base_url: str, *, token: str) -> bool:
+            port = int(base_url.rpartition(":")[2])
+            with socket.socket() as other:
+                try:
+                    other.bind(("127.0.0.1", port))
+                except OSError:
+                    refused.append(port)
+            return True
+
+    async def use(pool: ServicePool) -> None:
+        async with pool.lease():
+            pass
+
+    command = ServiceCommand(argv=[sys.executable, "-c", late], ready=Greedy())
+    with_pool(tmp_path, use, command=command)
+    assert len(refused) >= 2
+
+
+def test_services_leave_no_file_descriptor_behind(tmp_path: Path) -> None:
+    async def use(pool: ServicePool) -> None:
+        async with pool.lease():
+            before = len([*Path("/proc/self/fd").iterdir()])
+        for _ in range(3):
+            async with pool.lease() as lease:
+                lease.discard()
+        async with pool.lease():
+            assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+    with_pool(tmp_path, use)
+
+
 def test_retired_service_leaves_nothing_behind(tmp_path: Path) -> None:
     async def use(pool: ServicePool) -> None:
         with pytest.raises(ServiceLostError):
@@ -515,6 +570,7 @@ def test_command_needs_a_program() -> None:
         (b"HTTP/1.1 503 Later\r\n\r\n", False),
         (b"HTTP/1.1 401 No\r\n\r\n", False),
         (b"SSH-2.0\r\n", False),
+        (b"x" * (1 << 17), False),
         (b"", False),
     ],
 )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from astuner_gym.errors import SettingError
+from astuner_gym.services.confinement.grants import Limits
 from astuner_gym.services.sandbox import Confinement, Kernel, offered
 
 EXPLOITS = Path(__file__).with_name("exploits.py")
@@ -114,6 +117,7 @@ def planted() -> Iterator[Planted]:
                 "neighbour": neighbour.pid,
                 "address": int(neighbour.stdout.readline()),
                 "shared_memory": shared_memory(stack),
+                "queue": message_queue(stack, root.name),
                 "tcp": tcp.getsockname()[1],
                 "udp": udp.getsockname()[1],
                 "unix": str(folder / "unix"),
@@ -141,6 +145,16 @@ def shared_memory(stack: ExitStack) -> int:
     return number
 
 
+def message_queue(stack: ExitStack, name: str) -> str:
+    """The name of a POSIX message queue."""
+    librt = ctypes.CDLL("librt.so.1", use_errno=True)
+    created = librt.mq_open(f"/{name}".encode(), os.O_CREAT | os.O_RDWR, 0o600, None)
+    assert created >= 0, os.strerror(ctypes.get_errno())
+    stack.callback(librt.mq_unlink, f"/{name}".encode())
+    stack.callback(os.close, created)
+    return f"/{name}"
+
+
 def run_exploits(found: Planted, kernel: Kernel | None) -> dict[str, str]:
     """What each attempt came to; confined by what the kernel offers, or not at all if None."""
     command = [str(PYTHON), str(EXPLOITS), json.dumps(found.targets)]
@@ -150,6 +164,7 @@ def run_exploits(found: Planted, kernel: Kernel | None) -> dict[str, str]:
             write=[found.folder / "scratch"],
             env=["LANG"],
             fds=found.given,
+            limits=Limits(alone=False),
         ).argv(command, kernel)
     run = subprocess.run(
         command,
@@ -186,6 +201,8 @@ def exploit_names() -> list[str]:
 
 @pytest.mark.parametrize("name", exploit_names())
 def test_exploit_works_on_a_free_program(name: str, free_outcomes: dict[str, str]) -> None:
+    if name == "read_the_log_of_the_kernel" and os.geteuid():
+        pytest.skip("the kernel may keep it from all users but root")
     assert free_outcomes[name] == "succeeded"
 
 
@@ -216,7 +233,7 @@ def test_confined_program_gets_what_it_is_given(kernel: Kernel, tmp_path: Path) 
 import os, pathlib, shutil, subprocess, sys
 print(sys.stdin.read(), pathlib.Path({str(tmp_path / "text")!r}).read_text(), os.environ["GIVEN"])
 pathlib.Path("written").write_text("written")
-shutil.copy("written", "copied")
+shutil.copyfile("written", "copied")
 pathlib.Path("/dev/null").write_text("gone")
 print(subprocess.run(["/bin/echo", "spawned"], capture_output=True, text=True).stdout)
 """
@@ -227,6 +244,7 @@ print(subprocess.run(["/bin/echo", "spawned"], capture_output=True, text=True).s
         write=[scratch],
         env=["GIVEN"],
         folder=scratch,
+        limits=Limits(alone=False),
     )
     printed = output(command, stdin="asked", env={"GIVEN": "given", "KEPT": "kept"})
     assert printed.split() == ["asked", "read", "given", "spawned"]
@@ -272,13 +290,78 @@ if not os.fork():
 print("started", flush=True)
 time.sleep(600)
 """
-    command = python(code, kernel=kernel)
+    command = python(code, kernel=kernel, limits=Limits(alone=False))
     with subprocess.Popen(command, env={}, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == b"started\n"
         program.kill()
         # All of them hold the other end of the pipe.
         assert program.stdout.read() == b""
+
+
+# --- Limits
+
+
+def refused(attack: str) -> str:
+    """Code that prints the error that the attack comes to."""
+    return f"""
+import os, resource, sys, threading
+try:
+    {attack}
+    print("came through")
+except (OSError, MemoryError, RuntimeError) as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("attack", "error"),
+    [
+        ("os.fork()", "PermissionError"),
+        ("os.posix_spawn('/bin/true', ['true'], {})", "PermissionError"),
+        ("bytearray(2 << 30)", "MemoryError"),
+        ("open('file', 'wb', buffering=0).truncate(2 << 20)", "OSError"),
+        ("os.writev(os.open('file', os.O_CREAT | os.O_WRONLY), [bytes(1 << 20)] * 2)", "came"),
+        ("[os.dup(0) for _ in range(64)]", "OSError"),
+        ("resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))", "ValueError"),
+    ],
+)
+def test_what_exceeds_a_limit_fails(
+    attack: str, error: str, kernel: Kernel, tmp_path: Path
+) -> None:
+    limits = Limits(memory=1 << 30, file_size=1 << 20, open_files=64)
+    code = refused(attack).replace("RuntimeError", "RuntimeError, ValueError")
+    command = python(code, kernel=kernel, write=[tmp_path], folder=tmp_path, limits=limits)
+    assert output(command).startswith(error)
+    assert all(path.stat().st_size <= 1 << 20 for path in tmp_path.iterdir())
+
+
+def test_output_to_a_file_is_limited(kernel: Kernel, tmp_path: Path) -> None:
+    command = python("while True: print('x' * 10_000)", kernel=kernel, limits=Limits(file_size=99))
+    with (tmp_path / "log").open("ab") as log:
+        ended = subprocess.run(command, env={}, stdout=log, stderr=log, check=False).returncode
+    assert ended != 0
+    assert (tmp_path / "log").stat().st_size == 99
+
+
+def test_time_on_the_processor_is_limited(kernel: Kernel) -> None:
+    command = python("while True: pass", kernel=kernel, limits=Limits(cpu_s=1))
+    ended = subprocess.run(command, env={}, check=False).returncode
+    assert ended in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def test_threads_are_limited_in_a_namespace() -> None:
+    kernel = kernel_with("namespaces")
+    version = [int(part) for part in os.uname().release.split(".")[:2]]
+    if not os.geteuid() and version < [6, 14]:
+        pytest.skip("this kernel lets root have as many as it wants")
+    code = refused("[threading.Thread(target=sys.stdin.read).start() for _ in range(500)]")
+    command = python(f"{code}\nos._exit(0 if sys.stdout.flush() is None else 1)", kernel=kernel)
+    with subprocess.Popen(
+        command, env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.read() == "RuntimeError\n"
 
 
 def test_program_without_the_file_is_named(kernel: Kernel) -> None:

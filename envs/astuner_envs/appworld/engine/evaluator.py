@@ -13,7 +13,9 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import shutil
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,17 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-EXPERIMENT = "evaluated"
-_CHANGE = re.compile(r"\s*(INSERT\s+(OR\s+\w+\s+)?INTO|UPDATE|DELETE\s+FROM)\s", re.IGNORECASE)
-_REFUSED = re.compile(
-    r"\b(ATTACH|DETACH|PRAGMA|load_extension|readfile|writefile|sqlite_master|CREATE|DROP)\b",
-    re.IGNORECASE,
+EXPERIMENT = f"evaluated-{os.getpid()}"
+"""Not shared with the evaluator of another run."""
+LARGEST_MEMORY = 4 << 30
+_IN = re.compile(r"\bIN \([?, ]*\)", re.IGNORECASE)
+_CHANGE = re.compile(
+    r"""INSERT\ (OR\ \w+\ )?INTO\ "?\w+"?(\ ?\([\w", ]+\))?\ (VALUES\ \([?, ]+\)|DEFAULT\ VALUES)
+    |UPDATE\ "?\w+"?\ SET\ [\w".=?,' ]+
+    |DELETE\ FROM\ "?\w+"?(\ WHERE\ [\w".=?' ]+)?""",
+    re.IGNORECASE | re.VERBOSE,
 )
+"""Rows by their values: without parentheses there is no function and no query within a change."""
 
 
 class State(BaseModel):
@@ -47,6 +54,7 @@ def main() -> None:
     token_reader = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(token_reader)
     tokens = token_reader.TokenReader.listening()
+    resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
     uvicorn.run(build(folder, tokens), host="127.0.0.1", port=port, log_level="warning")
 
 
@@ -92,25 +100,30 @@ def evaluated(folder: Path, task_id: str, changes: dict[str, str]) -> dict[str, 
 
     if not re.fullmatch(r"\w+", task_id) or not (folder / "data" / "tasks" / task_id).is_dir():
         raise ValueError(f"{task_id!r} is no task")
-    target = folder / "experiments" / "outputs" / EXPERIMENT / "tasks" / task_id / "dbs"
-    shutil.rmtree(target, ignore_errors=True)
+    output = folder / "experiments" / "outputs" / EXPERIMENT
+    target = output / "tasks" / task_id / "dbs"
     target.mkdir(parents=True)
-    for app in get_all_apps():
-        text = changes.get(app, "")
-        given = folder / "data" / "tasks" / task_id / "dbs" / f"{app}.jsonl"
-        before = given.read_text() if given.exists() else ""
-        _check(text, before=before, app=app)
-        (target / f"{app}.jsonl").write_text(text)
-    if "model_hashes" in changes:
-        json.loads(changes["model_hashes"])
-        (target / "model_hashes.json").write_text(changes["model_hashes"])
-    CachedDBHandler.reset()
     try:
+        for app in get_all_apps():
+            text = changes.get(app, "")
+            given = folder / "data" / "tasks" / task_id / "dbs" / f"{app}.jsonl"
+            before = given.read_text() if given.exists() else ""
+            _check(text, before=before, app=app)
+            (target / f"{app}.jsonl").write_text(text)
+        if "model_hashes" in changes:
+            if not isinstance(_parsed(changes["model_hashes"]), dict):
+                raise ValueError("hashes of models must be named")
+            (target / "model_hashes.json").write_text(changes["model_hashes"])
+        CachedDBHandler.reset()
         tracker = evaluate_task(task_id, EXPERIMENT, suppress_errors=True, save_report=False)
         report: dict[str, Any] = tracker.to_dict(stats_only=False)
         return report
+    except (sqlite3.Error, LookupError, TypeError, AttributeError) as error:
+        # The rows fit no table or no type: the state was not made by the engine.
+        raise ValueError(f"the changes lead to no state: {error!r:.200}") from error
     finally:
         CachedDBHandler.reset()
+        shutil.rmtree(output, ignore_errors=True)
 
 
 def _check(text: str, *, before: str, app: str) -> None:
@@ -119,11 +132,19 @@ def _check(text: str, *, before: str, app: str) -> None:
     for line in text.splitlines():
         if line in known or not line.strip():
             continue
-        statement = json.loads(line)[0]
-        if not isinstance(statement, str) or not _CHANGE.match(statement):
+        change = _parsed(line)
+        if not isinstance(change, list) or len(change) != 3 or not isinstance(change[0], str):
+            raise ValueError(f"{app}: a change has a statement, values and a mark, got {line:.100}")
+        statement = _IN.sub("", " ".join(change[0].split()))
+        if not _CHANGE.fullmatch(statement):
             raise ValueError(f"{app}: only changes of rows are evaluated, got {statement!r:.100}")
-        if _REFUSED.search(statement):
-            raise ValueError(f"{app}: a change may not name such things, got {statement!r:.100}")
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("a change nests too deep") from error
 
 
 if __name__ == "__main__":

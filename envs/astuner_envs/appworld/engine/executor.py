@@ -1,21 +1,26 @@
-"""Executes an agent's code in AppWorld's engine: ``executor.py LISTENER-FD FOLDER``.
+"""Executes an agent's code in AppWorld's engine: ``executor.py CALL-FILTER LISTENER-FD FOLDER``.
 
 The front, one process, answers HTTP and never runs an agent's code. Each line that it reads from
 standard input is the token of a new lease: the world of the lease before, a forked process, is
-killed with all that it has started, its files are removed, and a new one is forked. So an episode
-finds nothing that another has left behind, and what its code does to its own process stays there.
+killed, its files are removed, and a new one is forked. So an episode finds nothing that another has
+left behind, and what its code does to its own process stays there. By CALL-FILTER, the path of
+``astuner_gym/services/confinement/call_filter.py``, a world starts no process, signals no other one
+and holds nothing of the front's; an empty path leaves it unconfined.
 
 A world is driven by the engine's REST application. ``POST /<method>`` passes the body on to it;
 ``GET /alarms`` returns what the interpreter's audit events tell of code that reached for what is
-no part of a world. A world that its own code has ended, or that exceeds a deadline, is gone: each
-later request is answered with status 410.
+no part of a world. A world that its own code has ended, that answers as no world does or that
+exceeds a limit is gone: each later request is answered with status 410.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import hashlib
 import hmac
+import importlib.util
 import json
 import os
 import resource
@@ -24,6 +29,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,13 +38,20 @@ DEADLINE_S = 60.0
 """Of a whole request; the engine ends code earlier, unless that code prevents it."""
 ENGINE_TIMEOUT_S = 20
 MOST_ALARMS = 50
-LARGEST_FILE = 64 << 20
-LARGEST_MEMORY = 8 << 30
+LARGEST_ANSWER = 32 << 20
+LARGEST_OUTPUT = 1 << 20
+"""Characters of one execution that are passed on."""
+WORLD_CPU_S = 600
+"""Of all executions of an episode: thirty that take as long as they may."""
+LARGEST_FOLDER, MOST_ENTRIES = 256 << 20, 10_000
+"""Bytes and entries of a world's folder, which holds what an episode has changed."""
+LOOK_EVERY_S = 0.5
+"""How often the folder is looked at; within that time a disk takes a gigabyte at most."""
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    fd, folder = int(sys.argv[1]), Path(sys.argv[2])
+    filter_path, fd, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     os.environ |= {
         "APPWORLD_ROOT": str(folder),
         "APPWORLD_CACHE": str(folder),
@@ -47,7 +60,16 @@ def main() -> None:
     }
     os.chdir(folder)
     _import_engine(folder)
-    asyncio.run(Front(socket.socket(fileno=fd), folder).serve())
+    stay_alone = _load(filter_path).stay_alone if filter_path else lambda: None
+    asyncio.run(Front(socket.socket(fileno=fd), folder, stay_alone).serve())
+
+
+def _load(path: str) -> Any:
+    specification = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def _import_engine(folder: Path) -> None:
@@ -65,11 +87,16 @@ def _import_engine(folder: Path) -> None:
 class Front:
     """Answers HTTP and holds the world of the lease."""
 
-    def __init__(self, listener: socket.socket, folder: Path) -> None:
-        """Serve on a socket that listens."""
+    def __init__(
+        self, listener: socket.socket, folder: Path, stay_alone: Callable[[], None]
+    ) -> None:
+        """Serve on a socket that listens; worlds call ``stay_alone`` before they run code."""
         self._listener = listener
         self._folder = folder
-        self._token = ""
+        self._data = (folder / "data").readlink()
+        self._stay_alone = stay_alone
+        self._token = b""
+        """Digest of the token, which a forked world would find in its memory."""
         self._world: World | None = None
         self._ended = asyncio.Event()
         self._input = b""
@@ -94,18 +121,23 @@ class Front:
             return
         *lines, self._input = (self._input + data).split(b"\n")
         for line in lines:
-            self._token = line.decode("ascii", "replace")
+            self._token = _digest(line) if line else b""
             self._end_world()
 
     def _end_world(self) -> None:
         if self._world is not None:
             self._world.end()
             self._world = None
-        for entry in self._folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != "data":
-                entry.unlink()
+        try:
+            for entry in self._folder.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+            (self._folder / "data").symlink_to(self._data)
+        except (OSError, RecursionError):
+            traceback.print_exc()
+            self._ended.set()  # what cannot be removed is left behind: the next one starts afresh
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError):
@@ -126,9 +158,8 @@ class Front:
             name, _, value = line.partition(":")
             headers[name.strip().lower()] = value.strip()
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        expected = f"Bearer {self._token}"
-        given = headers.get("authorization", "")
-        if not self._token or not hmac.compare_digest(given.encode(), expected.encode()):
+        given = _digest(headers.get("authorization", "").removeprefix("Bearer ").encode())
+        if not self._token or not hmac.compare_digest(given, self._token):
             return 401, {"message": "the token of the lease is needed"}
         if method == "GET" and path == "/":
             return 200, {"ready": True}
@@ -138,28 +169,33 @@ class Front:
         if method != "POST" or name not in METHODS:
             return 404, {"message": f"must be a POST to one of {METHODS}, got {method} {path}"}
         if self._world is None:
-            self._world = World(self._folder, listener=self._listener)
+            self._world = World(self._folder, self._stay_alone)
         return await self._world.ask(name, json.loads(body))
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
 
 
 class World:
     """A forked process with one world in it, and the pipes to it."""
 
-    def __init__(self, folder: Path, *, listener: socket.socket) -> None:
+    def __init__(self, folder: Path, stay_alone: Callable[[], None]) -> None:
         """Fork it."""
         self.alarms: list[str] = []
+        self._folder = folder
         self._ours, theirs = socket.socketpair()
         alarms_read, alarms_write = os.pipe()
         self._lock = asyncio.Lock()
+        self._initialized = False
         self._gone = False
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._process = os.fork()
         if not self._process:
             try:
-                for descriptor in (self._ours.fileno(), alarms_read, listener.fileno()):
-                    os.close(descriptor)
                 asyncio.events._set_running_loop(None)
-                inhabit(theirs, alarms_write, folder)
+                connection, alarms = _keep_only(theirs.detach(), alarms_write)
+                inhabit(socket.socket(fileno=connection), alarms, folder, stay_alone)
             finally:
                 os._exit(1)
         theirs.close()
@@ -168,6 +204,7 @@ class World:
         os.set_blocking(alarms_read, False)
         self._rest = b""
         asyncio.get_running_loop().add_reader(alarms_read, self._read_alarms)
+        self._watching = asyncio.create_task(self._watch_folder())
 
     def _read_alarms(self) -> None:
         try:
@@ -177,7 +214,7 @@ class World:
         if not data:
             asyncio.get_running_loop().remove_reader(self._alarms)
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._rest = (self._rest + data)[-(1 << 17) :].split(b"\n")
         for line in lines:
             text = line.decode("utf-8", "replace")[:200]
             if text not in self.alarms and len(self.alarms) < MOST_ALARMS:
@@ -189,36 +226,40 @@ class World:
             if self._gone:
                 return 410, {"message": "the world has ended"}
             if self._streams is None:
-                self._streams = await asyncio.open_connection(sock=self._ours, limit=1 << 26)
+                self._streams = await asyncio.open_connection(sock=self._ours, limit=LARGEST_ANSWER)
             reader, writer = self._streams
-            writer.write(json.dumps({"method": method, "body": body}).encode() + b"\n")
             try:
-                line = await asyncio.wait_for(reader.readline(), DEADLINE_S)
-                answer = json.loads(line)
-                return int(answer["status"]), answer["content"]
-            except (TimeoutError, ValueError, KeyError, TypeError, ConnectionError):
+                writer.write(json.dumps({"method": method, "body": body}).encode() + b"\n")
+                answer = json.loads(await asyncio.wait_for(reader.readline(), DEADLINE_S))
+                if answer["status"] != 200 and not self._initialized:
+                    return 500, {"message": str(answer["content"])[:1000]}  # no code has run
+                content = _answered(method, answer)
+                self._initialized = True
+                return 200, content
+            except (TimeoutError, ValueError, LookupError, TypeError, OSError, RecursionError):
                 # No answer, or one that no world gives: its code has seen to that.
-                self._read_alarms()
                 self._kill()
                 return 410, {"message": "the world has ended"}
 
+    async def _watch_folder(self) -> None:
+        while not self._gone:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not self._gone and _is_too_large(self._folder):
+                self._kill()
+
     def _kill(self) -> None:
+        if self._gone:
+            return
         self._gone = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process, signal.SIGKILL)
-        if os.getpid() < FIRST_FREE_PID:
-            # In a namespace of its own: whatever the world has started is there, and nothing else.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(-1, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._process, 0)
+        self._read_alarms()
+        os.kill(self._process, signal.SIGKILL)  # not waited for yet, so the number is its own
+        os.waitpid(self._process, 0)
 
     def end(self) -> None:
         """Kill it."""
-        if not self._gone:
-            self._kill()
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._alarms)
+        self._kill()
+        self._watching.cancel()
+        asyncio.get_running_loop().remove_reader(self._alarms)
         os.close(self._alarms)
         if self._streams is not None:
             self._streams[1].close()
@@ -226,15 +267,67 @@ class World:
             self._ours.close()
 
 
-FIRST_FREE_PID = 8
-"""The front is among the first processes of a namespace; elsewhere the system's are."""
+def _answered(method: str, answer: Any) -> Any:
+    """Return of a world's answer what is asked for, in its type.
+
+    Raises:
+        ValueError: No world answers so.
+        LookupError: Nor so.
+        TypeError: Nor so.
+    """
+    if answer["status"] != 200:
+        raise ValueError(answer["status"])
+    content = answer["content"]
+    if method == "initialize":
+        return {}
+    if method == "task_completed":
+        return {"output": content["output"] is True}
+    if method == "execute":
+        return {"output": str(content["output"])[:LARGEST_OUTPUT]}
+    changes = content["changes"]
+    if not all(isinstance(text, str) for text in changes.values()):
+        raise TypeError(method)
+    return {"changes": changes}
 
 
-def inhabit(connection: socket.socket, alarms: int, folder: Path) -> NoReturn:
+def _is_too_large(folder: Path) -> bool:
+    """Return whether a folder holds too much, or what cannot be looked at."""
+    size, entries, left = 0, 0, [str(folder)]
+    while left:
+        try:
+            with os.scandir(left.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entries > MOST_ENTRIES or size > LARGEST_FOLDER:
+                        return True
+                    size += entry.stat(follow_symlinks=False).st_size
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except OSError:
+            return True
+    return size > LARGEST_FOLDER
+
+
+def _keep_only(*descriptors: int) -> list[int]:
+    """Close all file descriptors but these, which get other numbers; the streams lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    # Beyond all, so that none is overwritten by another.
+    high = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in descriptors]
+    for stream in range(3):
+        os.dup2(nowhere, stream)
+    kept = [os.dup2(number, 3 + index) for index, number in enumerate(high)]
+    os.closerange(3 + len(kept), 1 << 20)
+    return kept
+
+
+def inhabit(
+    connection: socket.socket, alarms: int, folder: Path, stay_alone: Callable[[], None]
+) -> NoReturn:
     """Be the world: answer requests until killed."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
-    resource.setrlimit(resource.RLIMIT_AS, (LARGEST_MEMORY, LARGEST_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (WORLD_CPU_S, WORLD_CPU_S))
+    stay_alone()
     _watch_audit_events(alarms, folder)
     asyncio.run(_live(connection, folder))
     os._exit(0)
@@ -262,8 +355,7 @@ async def _live(connection: socket.socket, folder: Path) -> None:
                 response = await client.post(f"/{method}", json=body)
                 status, content = response.status_code, response.json()
             except Exception as error:  # the engine's endpoints raise whatever they meet
-                traceback.print_exc()
-                status, content = 500, {"message": repr(error)[:500]}
+                status, content = 500, "".join(traceback.format_exception(error))[-1000:]
         connection.sendall(json.dumps({"status": status, "content": content}).encode() + b"\n")
 
 

@@ -1,0 +1,1 @@
+"""Becomes a program that can reach only what it was given; needs the standard library alone."""
