@@ -124,7 +124,7 @@ def test_a_run_goes_on_with_its_sum(tmp_path: Path) -> None:
         (["judge=composed", "judge.parts={a: {judge: rubric, criteria: c}}"], "needs path"),
         (["judge=composed", "judge.parts={a: {judge: env, criteria: c}}"], "with judge=llm"),
         (["judge=composed", "judge.parts={a: {judge: env, agents: []}}"], "must name an agent"),
-        (["judge=composed", "judge.parts={a: {judge: env, weight: .nan}}"], "must be finite"),
+        (["judge=composed", "judge.parts={a: {judge: env, weight: nan}}"], "must be finite"),
         (["judge=composed", "judge.parts={gate: {judge: env}}"], "other than 'gate', got 'gate'"),
         (["judge=composed", "judge.parts={a/b: {judge: env}}"], "must have a name of letters"),
         (["judge=composed", "judge.parts={a: {wait: 1}}"], r"no setting judge\.parts\.a\.wait"),

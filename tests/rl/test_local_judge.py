@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -212,6 +212,7 @@ def asked(judge: LocalJudge, text: str) -> int:
     return asyncio.run(judge.ask([{"role": "user", "content": text}], parse=int))
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(
         st.sampled_from(
