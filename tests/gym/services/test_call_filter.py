@@ -45,7 +45,6 @@ def ends_well(code: str, *, alone: bool) -> bool:
     ],
 )
 def test_process_that_stays_alone_reaches_no_other(code: str) -> None:
-
     assert ends_well(code, alone=False)
     assert not ends_well(code, alone=True)
 
@@ -62,7 +61,6 @@ def test_process_that_stays_alone_reaches_no_other(code: str) -> None:
     ],
 )
 def test_process_that_stays_alone_can_do_the_rest(code: str) -> None:
-
     assert ends_well(code, alone=True)
 
 
