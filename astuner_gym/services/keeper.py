@@ -60,7 +60,8 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"[keeper] {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk is no reason to leave the service alone
+        print(f"[keeper] {text}", file=sys.stderr, flush=True)
 
 
 def _start(libc: ctypes.CDLL, argv: list[str]) -> int:

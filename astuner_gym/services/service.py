@@ -122,7 +122,7 @@ class Service:
         )
         try:
             ready = await service.admit(secrets.token_urlsafe(), within_s=patience.start_s)
-            service._refuses = not await service.answers(secrets.token_urlsafe())
+            service._refuses = ready and not await service.answers(secrets.token_urlsafe())
         except BaseException:  # a cancellation, or whatever a user's probe raised
             await service.end()
             raise

@@ -45,6 +45,8 @@ WORLD_CPU_S = 600
 """Of all executions of an episode: thirty that take as long as they may."""
 LARGEST_FOLDER, MOST_ENTRIES = 256 << 20, 10_000
 """Bytes and entries of a world's folder, which holds what an episode has changed."""
+FIRST_OF_A_WORLD = 128
+"""Number of its first file descriptor besides the standard streams."""
 LOOK_EVERY_S = 0.5
 """How often the folder is looked at; within that time a disk takes a gigabyte at most."""
 
@@ -232,13 +234,15 @@ class World:
                 writer.write(json.dumps({"method": method, "body": body}).encode() + b"\n")
                 answer = json.loads(await asyncio.wait_for(reader.readline(), DEADLINE_S))
                 if answer["status"] != 200 and not self._initialized:
-                    return 500, {"message": str(answer["content"])[:1000]}  # no code has run
+                    return 500, {"message": str(answer["content"])[:1000]}
                 content = _answered(method, answer)
                 self._initialized = True
                 return 200, content
             except (TimeoutError, ValueError, LookupError, TypeError, OSError, RecursionError):
-                # No answer, or one that no world gives: its code has seen to that.
+                # No answer, or one that no world gives: its code has seen to that, if any has run.
                 self._kill()
+                if not self._initialized:
+                    return 500, {"message": "the engine gave no answer"}
                 return 410, {"message": "the world has ended"}
 
     async def _watch_folder(self) -> None:
@@ -285,7 +289,7 @@ def _answered(method: str, answer: Any) -> Any:
     if method == "execute":
         return {"output": str(content["output"])[:LARGEST_OUTPUT]}
     changes = content["changes"]
-    if not all(isinstance(text, str) for text in changes.values()):
+    if not isinstance(changes, dict) or not all(isinstance(t, str) for t in changes.values()):
         raise TypeError(method)
     return {"changes": changes}
 
@@ -311,14 +315,18 @@ def _is_too_large(folder: Path) -> bool:
 
 
 def _keep_only(*descriptors: int) -> list[int]:
-    """Close all file descriptors but these, which get other numbers; the streams lead nowhere."""
+    """Close all file descriptors but these; the standard streams lead nowhere.
+
+    Those kept get numbers that the front has not used: its objects may still close theirs.
+    """
     nowhere = os.open(os.devnull, os.O_RDWR)
-    # Beyond all, so that none is overwritten by another.
-    high = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in descriptors]
     for stream in range(3):
         os.dup2(nowhere, stream)
-    kept = [os.dup2(number, 3 + index) for index, number in enumerate(high)]
-    os.closerange(3 + len(kept), 1 << 20)
+    kept = [fcntl.fcntl(number, fcntl.F_DUPFD, FIRST_OF_A_WORLD) for number in descriptors]
+    low = 3
+    for number in [*sorted(kept), 1 << 20]:
+        os.closerange(low, number)
+        low = number + 1
     return kept
 
 
