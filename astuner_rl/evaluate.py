@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rich.table import Table
 
 from astuner_gym.chat.messages import ChatMessage, ChatRole
 from astuner_gym.chat.openai_format import message_to_openai
+from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
 from astuner_rl.assembly import build_environment, open_policy
 from astuner_rl.backbones.held_out import HeldOutEvaluator
@@ -95,11 +97,17 @@ def vars_of(interval: Interval) -> dict[str, float]:
 
 
 async def _evaluations(config: ExperimentConfig) -> dict[str, Evaluation]:
-    environment = build_environment(config)
-    if not environment.eval_tasks:
-        raise SettingError(
-            f"env={config.choices['env']} has no held-out tasks; set env.tasks.eval_path"
-        )
+    with closing(build_environment(config)) as environment:
+        if not environment.eval_tasks:
+            raise SettingError(
+                f"env={config.choices['env']} has no held-out tasks; set env.tasks.eval_path"
+            )
+        if config.run.dir is not None:
+            environment.log_to(Path(config.run.dir) / "services")
+        return await _evaluated(config, environment)
+
+
+async def _evaluated(config: ExperimentConfig, environment: Environment) -> dict[str, Evaluation]:
     opened = open_policy(config, environment)
     try:
         await opened.check()
@@ -115,6 +123,7 @@ def _figures(evaluations: Mapping[str, Evaluation], *, samples: int) -> dict[str
     figures = {}
     for name, evaluation in evaluations.items():
         figures[f"{name}/accuracy"] = evaluation.accuracy()
+        figures[f"{name}/scenario_accuracy"] = evaluation.scenario_accuracy()
         figures[f"{name}/reward"] = evaluation.reward()
         k = 2
         while k <= samples:

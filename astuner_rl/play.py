@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from astuner_gym.chat.messages import ChatCall, ChatReply, ChatRole
@@ -39,7 +40,11 @@ def play(config: ExperimentConfig) -> None:
     """
     logging.getLogger("as").setLevel(logging.ERROR)
     config = of_trained_run(config)
-    environment = build_environment(config)
+    with closing(build_environment(config)) as environment:
+        _play(config, environment)
+
+
+def _play(config: ExperimentConfig, environment: Environment) -> None:
     pattern = environment.train_tasks[0].record
     field = next((name for name, value in pattern.items() if isinstance(value, str)), "task")
     opened = open_policy(config, environment)

@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -131,9 +132,9 @@ def rescore(config: ExperimentConfig, *, judge: Sequence[str]) -> None:
         )
     # Composed apart: a run that goes on keeps its judge, and these settings are of another kind.
     other = compose_experiment(judge)
-    environment = with_judge(build_environment(_with_own_judge(config)), other)
     folder = open_run_folder(Path(config.run.resume), cwd=Path.cwd())
-    changes = asyncio.run(_changes(folder.episode_files(), environment, other))
+    with closing(with_judge(build_environment(_with_own_judge(config)), other)) as environment:
+        changes = asyncio.run(_changes(folder.episode_files(), environment, other))
     if not any(change.episodes for change in changes.values()):
         raise RunAbortedError(
             f"at least one episode must be scored, none of those in {folder.episodes} was"

@@ -13,6 +13,8 @@ from astuner_gym.errors import SettingError
 
 PORT = "{port}"
 """Stands for the port in a service's arguments."""
+FOLDER = "{folder}"
+"""Stands, in a service's arguments, for a folder of its own, which ends with it."""
 
 
 class Probe(Protocol):
@@ -57,7 +59,8 @@ class ServiceCommand:
     """
 
     argv: Sequence[str]
-    """Program and arguments; ``{port}`` in an argument is replaced by the port to listen on."""
+    """Program and arguments; ``{port}`` in an argument is replaced by the port to listen on,
+    ``{folder}`` by an empty folder of the service's own, which is removed after it has ended."""
     cwd: Path | None = None
     """Where it runs; the caller's folder if None."""
     env: Mapping[str, str] = field(default_factory=dict)

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from astuner_gym.errors import ServiceStartError
 from astuner_gym.services import keeper
-from astuner_gym.services.command import PORT, ServiceCommand
+from astuner_gym.services.command import FOLDER, PORT, ServiceCommand
 
 _GRACE_S = 2.0
 """How long a service may tidy up after SIGTERM before it is killed."""
@@ -43,6 +45,7 @@ class Service:
         *,
         base_url: str,
         tokens: int,
+        folder: Path | None,
         log: Path,
         patience: Patience,
     ) -> None:
@@ -53,6 +56,7 @@ class Service:
             process: The keeper of the service.
             base_url: Where the service listens.
             tokens: File descriptor of the service's input, which is closed to end it.
+            folder: Removed when it has ended; None if it has none of its own.
             log: What the service writes.
             patience: How long it is waited for.
         """
@@ -63,6 +67,7 @@ class Service:
         self._command = command
         self._process = process
         self._tokens: int | None = tokens
+        self._folder = folder
         self._patience = patience
 
     @classmethod
@@ -78,7 +83,11 @@ class Service:
             ServiceStartError: It cannot be started, ended, or was not ready in time.
         """
         port = _free_port()
-        argv = [argument.replace(PORT, str(port)) for argument in command.argv]
+        folder = _own_folder() if any(FOLDER in argument for argument in command.argv) else None
+        argv = [
+            argument.replace(PORT, str(port)).replace(FOLDER, str(folder))
+            for argument in command.argv
+        ]
         lines, tokens = os.pipe()
         os.set_blocking(tokens, False)
         try:
@@ -95,9 +104,11 @@ class Service:
                 )
         except OSError as error:
             os.close(tokens)
+            _remove(folder)
             raise ServiceStartError(f"cannot start {argv}: {error}") from error
         except asyncio.CancelledError:
             os.close(tokens)
+            _remove(folder)
             raise
         finally:
             os.close(lines)
@@ -106,6 +117,7 @@ class Service:
             process,
             base_url=f"http://127.0.0.1:{port}",
             tokens=tokens,
+            folder=folder,
             log=log,
             patience=patience,
         )
@@ -172,7 +184,7 @@ class Service:
         return await self._process.wait()
 
     async def end(self) -> int:
-        """End the service; returns its exit status."""
+        """End the service and remove its folder; returns its exit status."""
         self.retire()
         # A cancelled caller gets no rest either until it has ended.
         waiting = asyncio.ensure_future(self._process.wait())
@@ -181,6 +193,7 @@ class Service:
                 await asyncio.wait([waiting])
             except asyncio.CancelledError:
                 continue
+        _remove(self._folder)
         return waiting.result()
 
     def _send(self, token: str) -> None:
@@ -195,6 +208,15 @@ def _end_of(log: Path) -> str:
     with log.open("rb") as lines:
         lines.seek(max(0, log.stat().st_size - _SHOWN_OF_LOG))
         return lines.read().decode(errors="replace")
+
+
+def _own_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="astuner-service-"))
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_port() -> int:

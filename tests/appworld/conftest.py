@@ -16,7 +16,6 @@ from astuner_envs.appworld.mini.plan import numbered_variants
 from astuner_envs.appworld.mini.scenarios import Variant
 from astuner_envs.appworld.outcome import Outcome
 from astuner_envs.appworld.setup import build_mini_world
-from astuner_envs.appworld.workflow import AppWorldWorkflow
 from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
@@ -110,6 +109,4 @@ def stage(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
     sources = [environment.train_tasks, *environment.eval_tasks.values()]
     tasks = {source[i].id: source[i] for source in sources for i in range(len(source))}
     yield Stage(environment, tasks, variants, splits, root)
-    workflow = environment.workflow
-    assert isinstance(workflow, AppWorldWorkflow)
-    workflow.close()
+    environment.close()
