@@ -21,7 +21,7 @@ from astuner_gym.errors import SettingError
 from astuner_gym.services.pool import ServicePool
 from astuner_gym.services.service import Patience
 
-DEMONSTRATED_SCENARIOS = 400
+DEMONSTRATED_SCENARIOS = 458
 HELD_OUT_DEMONSTRATED_SCENARIOS = 20
 
 

@@ -96,6 +96,9 @@ def engine_python(path: str | None) -> Path:
     """
     checkout = _HERE.parents[2]
     python = Path(path or checkout / ".venvs" / "appworld" / "bin" / "python").absolute()
+    # The sandbox shows folders by their real paths; the program itself stays a link, by which
+    # Python finds its environment.
+    python = python.parent.resolve() / python.name
     if not python.exists():
         raise NotSetUpError(
             f"env=appworld needs the engine in an environment of its own, there is no {python}; "
