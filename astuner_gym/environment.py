@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Protocol
 
 from astuner_gym.chat.messages import Conversation
@@ -24,6 +25,21 @@ class DemonstrationSets:
     """May contain errors, at a rate that the environment states."""
     held_out: Iterable[Conversation]
     """Without errors and of held-out tasks: to measure how well imitation has gone."""
+
+
+class Services(Protocol):
+    """Processes that episodes need; :class:`astuner_gym.services.pool.ServicePool` is one kind.
+
+    They start when an episode first needs them.
+    """
+
+    def log_to(self, folder: Path) -> None:
+        """Have what they write kept in a folder, unless they were given another."""
+        ...
+
+    def close(self) -> None:
+        """End them; no episode can follow. To end them twice is no error."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +67,22 @@ class Environment:
     agents: tuple[str, ...] = ()
     """Every agent that may act in some episode, for libraries that must know beforehand; empty if
     that is not known."""
+    services: tuple[Services, ...] = ()
+    """What the workflow needs besides: a run keeps their logs and ends them with itself."""
+    scenario: str | None = None
+    """Field of a task's record that names its scenario, of which it is one variant; an evaluation
+    then reports ``scenario_accuracy``, the share of scenarios all of whose variants are solved.
+    None if each task is its own."""
+
+    def log_to(self, folder: Path) -> None:
+        """Have the logs of the services written to a folder; before the first episode."""
+        for services in self.services:
+            services.log_to(folder)
+
+    def close(self) -> None:
+        """End the services; without it they end with the program."""
+        for services in self.services:
+            services.close()
 
 
 class EnvironmentConfig(Protocol):

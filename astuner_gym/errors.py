@@ -19,6 +19,10 @@ class SettingError(UnusableInputError):
     """A setting breaks a rule; the message gives the rule, the value and the remedy."""
 
 
+class NotSetUpError(SettingError):
+    """What an environment needs besides its package is absent; the message says how to get it."""
+
+
 class WorkflowError(AstunerError):
     """The user's workflow raised, or returned something that is no result."""
 
@@ -37,6 +41,14 @@ class ServiceLostError(ServiceError):
 
 class JudgeError(AstunerError):
     """A judge raised, or returned something that is no score."""
+
+
+class EpisodeLimitError(AstunerError):
+    """A call exceeds a limit of its episode, such as the number of calls or the model's context.
+
+    The episode ends there, truncated and without a result, unless its workflow catches this and
+    calls :meth:`astuner_gym.workflow.Models.accept_limit`.
+    """
 
 
 class EpisodeClosedError(AstunerError):

@@ -34,6 +34,16 @@ class Models(Protocol):
         """Let ``agent`` leave the episode: it makes no further call. Its reward stays its own."""
         ...
 
+    def accept_limit(self) -> None:
+        """Take a limit that has refused a call as the episode's end, in ``except
+        EpisodeLimitError``: what the workflow returns is judged, and no further call can be made.
+
+        For workflows that know what was reached by then. Return it as not truncated if the judge
+        pays for it in full: learners add an estimate of what was still to come to the rewards of a
+        truncated episode.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowResult:

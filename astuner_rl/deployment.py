@@ -71,8 +71,14 @@ class Deployment(Protocol):
         """Write the learner's weights and the tokenizer as a Hugging Face folder."""
         ...
 
-    def rollouts(self, *, policy_version: int) -> Rollouts:
-        """Return sampler and runner with the weights that the learner has now."""
+    def rollouts(self, *, policy_version: int, service_logs: Path | None = None) -> Rollouts:
+        """Return sampler and runner with the weights that the learner has now.
+
+        Args:
+            policy_version: Of these weights.
+            service_logs: Where runners in other processes keep the logs of their environments'
+                services.
+        """
         ...
 
     def watched(self, backbone: Backbone) -> Backbone:
@@ -147,7 +153,7 @@ class LocalDeployment:
         """Write the model, which is the learner's."""
         self._ingredients.pretrained.save(folder)
 
-    def rollouts(self, *, policy_version: int) -> Rollouts:
+    def rollouts(self, *, policy_version: int, service_logs: Path | None = None) -> Rollouts:
         """Return what samples and plays in this process, with the learner's weights."""
         return rollouts_here(self._ingredients, policy_version=policy_version)
 

@@ -6,7 +6,7 @@ Unusable input, which the user must mend before a run can start (exit status 2),
 
 from __future__ import annotations
 
-from astuner_gym.errors import AstunerError
+from astuner_gym.errors import AstunerError, EpisodeLimitError
 
 
 class SamplerError(AstunerError):
@@ -17,11 +17,11 @@ class BrokenSamplerError(SamplerError):
     """A sampler cannot answer anybody any more; a new one can."""
 
 
-class ContextOverflowError(SamplerError):
+class ContextOverflowError(SamplerError, EpisodeLimitError):
     """A prompt leaves no room for a reply; the message gives both lengths and the setting."""
 
 
-class CallBudgetError(AstunerError):
+class CallBudgetError(EpisodeLimitError):
     """An episode asked for more calls than it may make: it is truncated, not failed."""
 
 

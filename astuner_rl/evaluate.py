@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from astuner_gym.chat.messages import ChatMessage, ChatRole
 from astuner_gym.chat.openai_format import message_to_openai
+from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
 from astuner_rl.assembly import build_environment, open_policy
 from astuner_rl.backbones.held_out import HeldOutEvaluator
@@ -96,18 +97,24 @@ def vars_of(interval: Interval) -> dict[str, float]:
 
 
 async def _evaluations(config: ExperimentConfig) -> dict[str, Evaluation]:
-    environment = build_environment(config)
-    if not environment.eval_tasks:
-        raise SettingError(
-            f"env={config.choices['env']} has no held-out tasks; set env.tasks.eval_path"
-        )
-    async with AsyncExitStack() as closing:
+    with closing(build_environment(config)) as environment:
+        if not environment.eval_tasks:
+            raise SettingError(
+                f"env={config.choices['env']} has no held-out tasks; set env.tasks.eval_path"
+            )
+        if config.run.dir is not None:
+            environment.log_to(Path(config.run.dir) / "services")
+        return await _evaluated(config, environment)
+
+
+async def _evaluated(config: ExperimentConfig, environment: Environment) -> dict[str, Evaluation]:
+    async with AsyncExitStack() as stack:
         judge = open_judge(config)
-        closing.push_async_callback(judge.close)
+        stack.push_async_callback(judge.close)
         await judge.check()
         environment = with_judge(environment, config, judge.model)
         opened = open_policy(config, environment)
-        closing.push_async_callback(opened.close)
+        stack.push_async_callback(opened.close)
         await opened.check()
         runner = EpisodeRunner(environment=environment, policy=opened.policy, config=config.rollout)
         evaluator = HeldOutEvaluator(runner=runner, config=config.eval, seed=config.seed)
@@ -118,6 +125,7 @@ def _figures(evaluations: Mapping[str, Evaluation], *, samples: int) -> dict[str
     figures = {}
     for name, evaluation in evaluations.items():
         figures[f"{name}/accuracy"] = evaluation.accuracy()
+        figures[f"{name}/scenario_accuracy"] = evaluation.scenario_accuracy()
         figures[f"{name}/reward"] = evaluation.reward()
         k = 2
         while k <= samples:

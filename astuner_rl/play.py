@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from astuner_gym.chat.messages import ChatCall, ChatReply, ChatRole
@@ -41,7 +42,11 @@ def play(config: ExperimentConfig) -> None:
     """
     logging.getLogger("as").setLevel(logging.ERROR)
     config = of_trained_run(config)
-    environment = build_environment(config)
+    with closing(build_environment(config)) as environment:
+        _play(config, environment)
+
+
+def _play(config: ExperimentConfig, environment: Environment) -> None:
     typed = environment.typed or _first_text_field(environment.train_tasks[0].record)
     earlier: list[Exchange] = []
     opened = open_policy(config, environment)

@@ -139,7 +139,7 @@ class RayDeployment:
         copy_weights(pretrained.model, self.learner().weights())
         pretrained.save(folder)
 
-    def rollouts(self, *, policy_version: int) -> Rollouts:
+    def rollouts(self, *, policy_version: int, service_logs: Path | None = None) -> Rollouts:
         """Return sampler and runner, when they have started and have the learner's weights."""
         if not self._sampler_actors:
             copy_weights(self._ingredients.pretrained.model, self.learner().weights())
@@ -161,6 +161,7 @@ class RayDeployment:
             environment=self._ingredients.environment,
             config=config.rollout,
             answer_s=self._settings.answer_s,
+            service_logs=service_logs,
         )
         self._watches += workers.watches
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -132,7 +133,8 @@ def rescore(config: ExperimentConfig, *, judge: Sequence[str]) -> None:
     # Composed apart: a run that goes on keeps its judge, and these settings are of another kind.
     other = replace(config, judge=compose_experiment(judge).judge)
     folder = open_run_folder(Path(config.run.resume), cwd=Path.cwd())
-    changes = asyncio.run(_changes(folder.episode_files(), other))
+    with closing(build_environment(config)) as environment:
+        changes = asyncio.run(_changes(folder.episode_files(), environment, other))
     if not any(change.episodes for change in changes.values()):
         raise RunAbortedError(
             f"at least one episode must be scored, none of those in {folder.episodes} was"
@@ -142,12 +144,13 @@ def rescore(config: ExperimentConfig, *, judge: Sequence[str]) -> None:
     print(json.dumps(figures))
 
 
-async def _changes(logs: Sequence[Path], config: ExperimentConfig) -> dict[str, Change]:
+async def _changes(
+    logs: Sequence[Path], environment: Environment, config: ExperimentConfig
+) -> dict[str, Change]:
     judge = open_judge(config)
     try:
         await judge.check()
-        environment = with_judge(build_environment(config), config, judge.model)
-        return await _judged_anew(logs, environment)
+        return await _judged_anew(logs, with_judge(environment, config, judge.model))
     finally:
         await judge.close()
 

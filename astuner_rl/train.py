@@ -11,7 +11,13 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -112,10 +118,14 @@ def train(config: ExperimentConfig) -> None:
     """
     # AgentScope warns of every episode that reaches its limit of replies: metrics count them.
     logging.getLogger("as").setLevel(logging.ERROR)
-    environment = build_environment(config)
-    if isinstance(config.backbone, DebugBackboneConfig):
-        asyncio.run(_debug(config, environment))
-        return
+    with closing(build_environment(config)) as environment:
+        if isinstance(config.backbone, DebugBackboneConfig):
+            asyncio.run(_debug(config, environment))
+        else:
+            _train(config, environment)
+
+
+def _train(config: ExperimentConfig, environment: Environment) -> None:
     _check(config)
     torch.set_num_threads(config.backbone.threads)
     judge = open_judge(config)
@@ -150,9 +160,12 @@ def train(config: ExperimentConfig) -> None:
             write_atomically(folder.path / CONFIG_FILE, config_yaml(config).encode())
             # A run that goes on from step 0 measures its first policy once more.
             folder.rewind(last_step=state.step if state.step > 0 else -1)
+            environment.log_to(folder.services)
             try:
                 # Samplers take the learner's weights, so they come after those were restored.
-                rollouts = deployment.rollouts(policy_version=state.step)
+                rollouts = deployment.rollouts(
+                    policy_version=state.step, service_logs=folder.services
+                )
                 exact = (
                     rollouts.sampler.exact
                     and (opponent is None or opponent.exact)

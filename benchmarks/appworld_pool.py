@@ -95,10 +95,10 @@ def expected(index: int) -> float:
 
 @asynccontextmanager
 async def stage(worlds: int, folder: Path, *, tasks: int) -> AsyncIterator[Stage]:
-    """Start so many worlds and an evaluator, with logs and scratch in the folder."""
+    """Start so many worlds and an evaluator, with logs in the folder."""
     python, folders = engine_python(None), mini_world()
     patience = Patience(start_s=600.0)
-    executor = executor_command(python, folders, scratch=folder / "scratch", unsafe=False)
+    executor = executor_command(python, folders, unsafe=False)
     evaluator = evaluator_command(python, folders)
     async with (
         TimedPool(executor, worlds, folder, name="executor", patience=patience) as executors,

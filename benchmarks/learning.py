@@ -31,10 +31,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from astuner_gym.environment import Environment
 from astuner_rl.assembly import build_environment, open_policy
 from astuner_rl.backbones.config import EvalConfig
 from astuner_rl.backbones.held_out import HeldOutEvaluator
@@ -281,7 +283,13 @@ async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
         assert isinstance(config.sampler, VllmSamplerConfig)
         context = config.sampler.context_length
         config = replace(config, sampler=TransformersSamplerConfig(context_length=context))
-    environment = build_environment(config)
+    with closing(build_environment(config)) as environment:
+        return await _measured_in(environment, config, tasks=tasks)
+
+
+async def _measured_in(
+    environment: Environment, config: ExperimentConfig, *, tasks: int
+) -> Measured:
     opened = open_policy(config, environment)
     measured = Measured({}, {}, {})
     try:

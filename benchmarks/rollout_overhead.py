@@ -144,6 +144,9 @@ class BareModels:
     def leave(self, agent: str) -> None:
         """Nobody leaves here."""
 
+    def accept_limit(self) -> None:
+        """There are no limits here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:

@@ -16,7 +16,7 @@ from agentscope.tool import ToolChoice
 from astuner_gym.chat.formatter import ExtendingFormatter
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, Responder
 from astuner_gym.chat.openai_format import message_from_openai
-from astuner_gym.errors import EpisodeClosedError, WorkflowError
+from astuner_gym.errors import EpisodeClosedError, EpisodeLimitError, WorkflowError
 from astuner_gym.judge import GivenReward, is_finite
 from astuner_gym.task import JsonValue
 
@@ -159,12 +159,16 @@ class EpisodeModels:
         self._given: list[GivenReward] = []
         self._left: list[str] = []
         self._failure: Exception | None = None
+        self._limit_accepted = False
         self._closed = False
 
     @property
     def failure(self) -> Exception | None:
-        """The first error that the responder raised; the workflow may never have seen it."""
-        return self._failure
+        """The first error that the responder raised; the workflow may never have seen it.
+
+        None after :meth:`accept_limit`.
+        """
+        return None if self._limit_accepted else self._failure
 
     @property
     def calls(self) -> Mapping[str, int]:
@@ -240,6 +244,22 @@ class EpisodeModels:
         self._refuse_after_end(f"that {agent!r} leaves")
         if agent not in self._left:
             self._left.append(agent)
+
+    def accept_limit(self) -> None:
+        """Take a limit as the episode's end; see :meth:`Models.accept_limit`.
+
+        Raises:
+            EpisodeLimitError: The limit, if no call was answered: there is nothing to judge.
+            WorkflowError: No limit has refused a call.
+        """
+        if not isinstance(self._failure, EpisodeLimitError):
+            raise self._broken(
+                "accept_limit must follow a call that a limit has refused, and there is none; "
+                "call it in except EpisodeLimitError"
+            )
+        if not self._answered:
+            raise self._failure
+        self._limit_accepted = True
 
     def close(self) -> None:
         """Cancel the calls that are not answered yet, and refuse every further one."""

@@ -13,6 +13,8 @@ from astuner_gym.errors import SettingError
 
 PORT = "{port}"
 """Stands for the port in a service's arguments."""
+FOLDER = "{folder}"
+"""Stands, in a service's arguments, for a folder of its own, which ends with it."""
 
 
 class Probe(Protocol):
@@ -59,8 +61,9 @@ class ServiceCommand:
     """
 
     argv: Sequence[str]
-    """Program and arguments; ``{port}`` in an argument is replaced by the port to listen on. It is
-    held until then, so the program must bind it with ``SO_REUSEADDR``, as servers do."""
+    """Program and arguments; ``{port}`` in an argument is replaced by the port to listen on,
+    ``{folder}`` by an empty folder of the service's own, which is removed after it has ended. The
+    port is held until then, so the program must bind it with ``SO_REUSEADDR``, as servers do."""
     cwd: Path | None = None
     """Where it runs; the caller's folder if None."""
     env: Mapping[str, str] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,7 +85,7 @@ class ServicePool:
         self,
         command: ServiceCommand,
         size: int,
-        log_folder: Path,
+        log_folder: Path | None = None,
         *,
         name: str = "service",
         patience: Patience | None = None,
@@ -94,7 +95,8 @@ class ServicePool:
         Args:
             command: How each service is started.
             size: How many there are.
-            log_folder: Where each has its log, ``<name>-<i>.log``.
+            log_folder: Where each has its log, ``<name>-<i>.log``; None for what :meth:`log_to`
+                names, or without it for a temporary folder, which stays.
             name: Of the services, in the logs' names.
             patience: How long a service is waited for.
 
@@ -111,6 +113,21 @@ class ServicePool:
         self._lock = threading.Lock()
         self._thread: PoolThread | None = None
         self._closed = False
+
+    def log_to(self, folder: Path) -> None:
+        """Have the logs written to a folder, unless the pool was made with another.
+
+        Raises:
+            ServiceError: The services have been started.
+        """
+        with self._lock:
+            if self._log_folder is not None:
+                return
+            if self._thread is not None:
+                raise ServiceError(
+                    f"logs must be given a folder before services start, got {folder} afterwards"
+                )
+            self._log_folder = folder
 
     async def __aenter__(self) -> Self:
         """Start all services and wait until each is ready.
@@ -182,12 +199,13 @@ class ServicePool:
             if self._closed:
                 raise ServiceError("the service pool is closed; make another one")
             if self._thread is None:
-                self._log_folder.mkdir(parents=True, exist_ok=True)
+                folder = self._log_folder or Path(tempfile.mkdtemp(prefix="astuner-logs-"))
+                folder.mkdir(parents=True, exist_ok=True)
                 self._thread = PoolThread(
                     lambda: Supervision(
                         self._command,
                         size=self.size,
-                        log_folder=self._log_folder,
+                        log_folder=folder,
                         name=self._name,
                         patience=self._patience,
                     ),

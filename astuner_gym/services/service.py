@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from astuner_gym.errors import ServiceStartError
 from astuner_gym.services import keeper
-from astuner_gym.services.command import PORT, ServiceCommand
+from astuner_gym.services.command import FOLDER, PORT, ServiceCommand
 
 _GRACE_S = 2.0
 """How long a service may tidy up after SIGTERM before it is killed."""
@@ -46,6 +48,7 @@ class Service:
         held: socket.socket,
         pidfd: int,
         tokens: int,
+        folder: Path | None,
         log: Path,
         patience: Patience,
     ) -> None:
@@ -58,6 +61,7 @@ class Service:
             held: Keeps the port from being given to another program.
             pidfd: File descriptor of the keeper, whose number may be another's once it has ended.
             tokens: File descriptor of the service's input, which is closed to end it.
+            folder: Removed when it has ended; None if it has none of its own.
             log: What the service writes.
             patience: How long it is waited for.
         """
@@ -73,6 +77,7 @@ class Service:
         self._refuses = False
         """Whether it refuses tokens that it was not given."""
         self._tokens: int | None = tokens
+        self._folder = folder
         self._patience = patience
 
     @classmethod
@@ -91,10 +96,15 @@ class Service:
             try:
                 held, port = _held_port()
                 opened.callback(held.close)
+                folder = _own_folder() if any(FOLDER in each for each in command.argv) else None
+                opened.callback(_remove, folder)
                 lines, tokens = os.pipe()
                 opened.callback(os.close, tokens)
                 os.set_blocking(tokens, False)
-                argv = [argument.replace(PORT, str(port)) for argument in command.argv]
+                argv = [
+                    argument.replace(PORT, str(port)).replace(FOLDER, str(folder))
+                    for argument in command.argv
+                ]
                 with os.fdopen(lines, "rb") as stdin, log.open("ab") as output:
                     process = await asyncio.create_subprocess_exec(
                         sys.executable,
@@ -117,6 +127,7 @@ class Service:
             held=held,
             pidfd=pidfd,
             tokens=tokens,
+            folder=folder,
             log=log,
             patience=patience,
         )
@@ -197,7 +208,7 @@ class Service:
         return await self._process.wait()
 
     async def end(self) -> int:
-        """End the service; returns its exit status."""
+        """End the service and remove its folder; returns its exit status."""
         self.retire()
         # A cancelled caller gets no rest either until it has ended.
         waiting = asyncio.ensure_future(self._process.wait())
@@ -210,6 +221,7 @@ class Service:
             self._gone = True
             self._held.close()
             os.close(self._pidfd)
+            _remove(self._folder)
         return waiting.result()
 
     def _send(self, token: str) -> None:
@@ -241,3 +253,12 @@ def _held_port() -> tuple[socket.socket, int]:
         held.close()
         raise
     return held, port
+
+
+def _own_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="astuner-service-"))
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,8 @@ import asyncio
 import math
 import multiprocessing
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -23,6 +24,7 @@ from astuner_gym.chat.parsers import HermesParser
 from astuner_gym.env import Action, Info, Observation, WorkflowEnv
 from astuner_gym.environment import Environment
 from astuner_gym.episode import run_episode
+from astuner_gym.errors import NotSetUpError
 from astuner_gym.testing.other_process import call_in_other_process
 
 _GROUP_SIZE = 3
@@ -73,8 +75,34 @@ class EnvironmentConformance:
     """Up to how much calls are made late to see that it changes nothing."""
 
     def make_environment(self) -> Environment:
-        """Return the environment under test; called for each test anew."""
+        """Return the environment under test; called for each test anew.
+
+        Where :class:`astuner_gym.errors.NotSetUpError` is raised, the test is skipped.
+        """
         raise NotImplementedError("make_environment must return the environment under test")
+
+    def release(self, environment: Environment) -> None:
+        """End what :meth:`make_environment` returned, with its services.
+
+        Override both to start services that take long once for all tests.
+        """
+        environment.close()
+
+    @contextmanager
+    def environment(self) -> Iterator[Environment]:
+        """Make the environment under test, and release it after the block.
+
+        Raises:
+            SkipTest: It is not set up here.
+        """
+        try:
+            environment = self.make_environment()
+        except NotSetUpError as error:
+            raise SkipTest(str(error)) from error
+        try:
+            yield environment
+        finally:
+            self.release(environment)
 
     def reply(self, agent: str, observation: Observation, *, random: Random) -> Action:
         """Return an agent's reply; override it with one that gets far in the environment.
@@ -98,28 +126,25 @@ class EnvironmentConformance:
 
         What differs is most often the order of a set: sort it.
         """
-        there = partial(self.play, seed=7)
-        elsewhere = call_in_other_process(there, module=type(self).__module__)
-        assert elsewhere == self.play(seed=7), (
+        play = partial(self.play, seed=7)
+        here = play()
+        assert call_in_other_process(play, module=type(self).__module__) == here, (
             "another process gave another episode; sort what comes from sets and other hashes"
         )
 
     def test_a_group_starts_alike(self) -> None:
         """Members of a group, which share a task, see the same though all are under way at once."""
-        envs = [WorkflowEnv(self.make_environment()) for _ in range(_GROUP_SIZE)]
-        try:
+        with ExitStack() as stack:
+            envs = [stack.enter_context(self._env()) for _ in range(_GROUP_SIZE)]
             first, *others = [
                 env.reset(seed=seed, options={"task": 0}) for seed, env in enumerate(envs)
             ]
-        finally:
-            for env in envs:
-                env.close()
         for other in others:
             assert other == first, "two members of a group started differently on one task"
 
     def test_a_reset_forgets_the_episode_before(self) -> None:
         """Members of a group start alike in a used and a fresh environment."""
-        with WorkflowEnv(self.make_environment()) as env:
+        with self._env() as env:
             first = env.reset(seed=3, options={"task": 0})
             self._play_on(env, first, self._reply(3))
             again = env.reset(seed=3, options={"task": 0})
@@ -127,7 +152,7 @@ class EnvironmentConformance:
 
     def test_delays_change_no_observation(self) -> None:
         """However late a call is made, the agents who must act are the same."""
-        with _DelayingEnv(self.make_environment()) as env:
+        with self.environment() as environment, _DelayingEnv(environment) as env:
             env.longest_s = self.longest_delay_s
             delayed = self._play_on(env, env.reset(seed=7), self._reply(7))
         assert delayed == self.play(seed=7), "a delay before calls changed the episode"
@@ -143,21 +168,25 @@ class EnvironmentConformance:
 
     def test_close_leaves_no_thread(self) -> None:
         """An episode that is closed, before its end or after it, leaves nothing behind."""
-        threads = set(threading.enumerate())
-        processes = set(multiprocessing.active_children())
-        for steps in (0, 1, self.max_steps):
-            env = WorkflowEnv(self.make_environment())
-            self._play_on(env, env.reset(seed=1), self._reply(1), max_steps=steps)
-            env.close()
-            env.close()
-        left = set(threading.enumerate()) - threads
-        assert not left, f"threads outlive the environment: {left}"
-        children = set(multiprocessing.active_children()) - processes
-        assert not children, f"processes outlive the environment: {children}"
+        with self.environment() as environment:
+            if environment.services:  # their threads end with the environment, not with an episode
+                with WorkflowEnv(environment) as env:
+                    env.reset(seed=1)
+            threads = set(threading.enumerate())
+            processes = set(multiprocessing.active_children())
+            for steps in (0, 1, self.max_steps):
+                env = WorkflowEnv(environment)
+                self._play_on(env, env.reset(seed=1), self._reply(1), max_steps=steps)
+                env.close()
+                env.close()
+            left = set(threading.enumerate()) - threads
+            assert not left, f"threads outlive the environment: {left}"
+            children = set(multiprocessing.active_children()) - processes
+            assert not children, f"processes outlive the environment: {children}"
 
     def test_spaces_contain_observations(self) -> None:
         """Each observation is in the agent's space, which is the same object each time."""
-        with WorkflowEnv(self.make_environment()) as env:
+        with self._env() as env:
             played = self._play_on(env, env.reset(seed=2), self._reply(2))
             assert played.observations[0], "a workflow must call a model to be stepped"
             for seen in played.observations:
@@ -177,18 +206,18 @@ class EnvironmentConformance:
 
     def test_rewards_are_those_of_the_judge(self) -> None:
         """What an agent gets in the steps adds up to its reward in the workflow run as it is."""
-        environment = self.make_environment()
-        with WorkflowEnv(environment) as env:
-            played = self._play_on(env, env.reset(options={"task": 0}), self._reply(6))
-        self._ended(played)
-        outcome = asyncio.run(
-            run_episode(
-                environment.workflow,
-                environment.judge,
-                environment.train_tasks[0],
-                _Repeating(played.actions),
+        with self.environment() as environment:
+            with WorkflowEnv(environment) as env:
+                played = self._play_on(env, env.reset(options={"task": 0}), self._reply(6))
+            self._ended(played)
+            outcome = asyncio.run(
+                run_episode(
+                    environment.workflow,
+                    environment.judge,
+                    environment.train_tasks[0],
+                    _Repeating(played.actions),
+                )
             )
-        )
         for agent, reward in played.rewards.items():
             judged = outcome.score.reward(agent)
             assert math.isclose(reward, judged, abs_tol=1e-9), (
@@ -197,7 +226,8 @@ class EnvironmentConformance:
 
     def test_agents_are_those_named(self) -> None:
         """If the environment names its agents beforehand, no others act."""
-        named = self.make_environment().agents
+        with self.environment() as environment:
+            named = environment.agents
         if not named:
             raise SkipTest("Environment.agents is empty: the agents are not known beforehand")
         unnamed = {agent for seed in range(3) for agent in self.play(seed=seed).actors} - {*named}
@@ -220,8 +250,13 @@ class EnvironmentConformance:
 
     def play(self, *, seed: int) -> Played:
         """Play an episode by :meth:`reply`, as far as ``max_steps``."""
-        with WorkflowEnv(self.make_environment()) as env:
+        with self._env() as env:
             return self._play_on(env, env.reset(seed=seed), self._reply(seed))
+
+    @contextmanager
+    def _env(self) -> Iterator[WorkflowEnv]:
+        with self.environment() as environment, WorkflowEnv(environment) as env:
+            yield env
 
     def _reply(self, seed: int) -> Reply:
         return lambda agent, observation, step: self.reply(
@@ -229,7 +264,7 @@ class EnvironmentConformance:
         )
 
     def _try(self, reply: Reply) -> None:
-        with WorkflowEnv(self.make_environment()) as env:
+        with self._env() as env:
             self._play_on(env, env.reset(seed=8), reply)
 
     def _ended(self, played: Played) -> Played:

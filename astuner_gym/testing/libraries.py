@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from random import Random
 
@@ -55,18 +56,15 @@ class _Scripted:
 
 def gymnasium_check_env(suite: EnvironmentConformance) -> None:
     """Check the view of one agent of the first task, the others being its opponents."""
-    environment = suite.make_environment()
-    tasks = TaskSlice(environment.train_tasks, start=0, stop=1)
-    with WorkflowEnv(environment, tasks=tasks) as env:
-        env.reset()
-        agent = env.agents[0]
-    view = GymnasiumEnv(environment, agent=agent, opponent=_Scripted(suite), tasks=tasks)
-    try:
-        with warnings.catch_warnings():
+    with suite.environment() as environment:
+        tasks = TaskSlice(environment.train_tasks, start=0, stop=1)
+        with WorkflowEnv(environment, tasks=tasks) as env:
+            env.reset()
+            agent = env.agents[0]
+        view = GymnasiumEnv(environment, agent=agent, opponent=_Scripted(suite), tasks=tasks)
+        with closing(view), warnings.catch_warnings():
             warnings.simplefilter("error")
             check_env(view, skip_render_check=True)
-    finally:
-        view.close()
 
 
 # The libraries are imported where they are used: none is needed for the others.
@@ -78,7 +76,7 @@ def pettingzoo_api_test(suite: EnvironmentConformance) -> None:
 
     from astuner_gym.adapters.pettingzoo import AECWorkflowEnv
 
-    with WorkflowEnv(suite.make_environment()) as env:
+    with suite.environment() as environment, WorkflowEnv(environment) as env:
         api_test(AECWorkflowEnv(env), num_cycles=_CYCLES)
 
 
@@ -88,7 +86,8 @@ def pettingzoo_seed_test(suite: EnvironmentConformance) -> None:
 
     from astuner_gym.adapters.pettingzoo import AECWorkflowEnv
 
-    seed_test(lambda: AECWorkflowEnv(WorkflowEnv(suite.make_environment())), num_cycles=_CYCLES)
+    with suite.environment() as environment:
+        seed_test(lambda: AECWorkflowEnv(WorkflowEnv(environment)), num_cycles=_CYCLES)
 
 
 def pettingzoo_parallel_api_test(suite: EnvironmentConformance) -> None:
@@ -97,7 +96,7 @@ def pettingzoo_parallel_api_test(suite: EnvironmentConformance) -> None:
 
     from astuner_gym.adapters.pettingzoo import ParallelWorkflowEnv
 
-    with WorkflowEnv(suite.make_environment()) as env:
+    with suite.environment() as environment, WorkflowEnv(environment) as env:
         parallel_api_test(ParallelWorkflowEnv(env), num_cycles=_CYCLES)
 
 
@@ -107,9 +106,10 @@ def pettingzoo_parallel_seed_test(suite: EnvironmentConformance) -> None:
 
     from astuner_gym.adapters.pettingzoo import ParallelWorkflowEnv
 
-    parallel_seed_test(
-        lambda: ParallelWorkflowEnv(WorkflowEnv(suite.make_environment())), num_cycles=_CYCLES
-    )
+    with suite.environment() as environment:
+        parallel_seed_test(
+            lambda: ParallelWorkflowEnv(WorkflowEnv(environment)), num_cycles=_CYCLES
+        )
 
 
 def rllib_check_multiagent_environments(suite: EnvironmentConformance) -> None:
@@ -118,7 +118,7 @@ def rllib_check_multiagent_environments(suite: EnvironmentConformance) -> None:
 
     from astuner_gym.adapters.rllib import RLlibWorkflowEnv
 
-    with WorkflowEnv(suite.make_environment()) as env:
+    with suite.environment() as environment, WorkflowEnv(environment) as env:
         check_multiagent_environments(RLlibWorkflowEnv(env))
 
 

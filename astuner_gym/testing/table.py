@@ -39,14 +39,35 @@ class Result:
 
 
 class RegisteredConformance(EnvironmentConformance):
-    """The suite of an environment that is registered by name, with its default settings."""
+    """The suite of an environment that is registered by name, with its default settings.
+
+    An environment that needs services is made once, since they take seconds to start.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._shared: Environment | None = None
+
+    def __reduce__(self) -> tuple[type[RegisteredConformance], tuple[str]]:
+        """Leave what is shared behind: services belong to the process that started them."""
+        return RegisteredConformance, (self.name,)
 
     def make_environment(self) -> Environment:
-        """Build the environment."""
-        return environment_config(self.name)().build()
+        """Build the environment, or return the one that is shared."""
+        if self._shared is not None:
+            return self._shared
+        environment = environment_config(self.name)().build()
+        if environment.services:
+            self._shared = environment
+        return environment
+
+    def release(self, environment: Environment) -> None:
+        """Keep what is shared."""
+
+    def close(self) -> None:
+        """End what is shared."""
+        if self._shared is not None:
+            self._shared.close()
 
 
 Check = Callable[[EnvironmentConformance], None]
@@ -88,12 +109,21 @@ def table(results: Sequence[Result]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    alike: dict[tuple[str, Outcome, str], list[str]] = {}
+    for result in results:
+        if result.detail:
+            key = (result.environment, result.outcome, result.detail)
+            alike.setdefault(key, []).append(result.check)
     lines += [
-        f"\n{result.environment}, {result.check}: {result.outcome}\n{result.detail}"
-        for result in results
-        if result.detail
+        f"\n{environment}, {_named(which)}: {outcome}\n{detail}"
+        for (environment, outcome, detail), which in alike.items()
     ]
     return "\n".join(lines)
+
+
+def _named(checks: Sequence[str]) -> str:
+    first, *others = checks
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _run(name: str, check: Check, environment: str, suite: EnvironmentConformance) -> Result:

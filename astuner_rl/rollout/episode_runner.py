@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import judge_result, run_episode_with, score_with_given
-from astuner_gym.errors import JudgeError, WorkflowError
+from astuner_gym.errors import EpisodeLimitError, JudgeError, WorkflowError
 from astuner_gym.judge import GivenReward, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
 from astuner_rl.errors import (
     BrokenSamplerError,
-    CallBudgetError,
     ContextOverflowError,
     RenderingError,
     SamplerError,
@@ -112,7 +111,7 @@ class EpisodeRunner:
         models = EpisodeModels(responder)
         try:
             outcome = await run_episode_with(models, workflow, judge, task)
-        except (CallBudgetError, ContextOverflowError) as error:
+        except EpisodeLimitError as error:
             if isinstance(error, ContextOverflowError) and not responder.records:
                 raise  # not even the first prompt fits: there is nothing to judge or to learn from
             # The episode used up its budget of calls or of context: it is judged as it stands.

@@ -22,6 +22,8 @@ class Evaluation:
     """One a task, in the order of the tasks."""
     seed: int
     """Names the draws of the bootstrap."""
+    scenarios: tuple[str, ...] | None = None
+    """Of each group, the scenario of which its task is a variant; None if each is its own."""
 
     @property
     def episodes(self) -> tuple[Episode, ...]:
@@ -34,10 +36,30 @@ class Evaluation:
         Episodes of one task are no independent observations: with several a task the interval is
         a bootstrap over tasks, with one it is Wilson's.
         """
-        scored = self._scored()
-        if not scored:
+        return self._interval_or_none(
+            [[float(e.success) for e in episodes] for episodes in self._scored()]
+        )
+
+    def scenario_accuracy(self) -> Interval | None:
+        """Return the share of scenarios all of whose variants were solved by episodes of one sample
+        number; None if tasks are no variants.
+
+        A scenario of which fewer variants were played than of others, or of which an episode
+        failed, is left out.
+        """
+        if self.scenarios is None:
             return None
-        return self._interval([[float(e.success) for e in episodes] for episodes in scored])
+        variants: dict[str, list[Group]] = {}
+        for scenario, group in zip(self.scenarios, self.groups, strict=True):
+            variants.setdefault(scenario, []).append(group)
+        whole = max(map(len, variants.values()), default=0)
+        return self._interval_or_none(
+            [
+                solved
+                for groups in variants.values()
+                if len(groups) == whole and (solved := _solved_together(groups))
+            ]
+        )
 
     def reward(self) -> Interval | None:
         """Return the mean reward over agents, episodes and tasks; None if every episode failed."""
@@ -70,11 +92,13 @@ class Evaluation:
             f"{name}/episodes": len(episodes),
             f"{name}/dropped": failed,
         }
-        accuracy, reward = self.accuracy(), self.reward()
-        if accuracy is not None:
-            metrics |= accuracy.metrics(f"{name}/accuracy")
-        if reward is not None:
-            metrics |= reward.metrics(f"{name}/reward")
+        for figure, interval in {
+            "accuracy": self.accuracy(),
+            "scenario_accuracy": self.scenario_accuracy(),
+            "reward": self.reward(),
+        }.items():
+            if interval is not None:
+                metrics |= interval.metrics(f"{name}/{figure}")
         for figure, interval in self.figures().items():
             metrics |= interval.metrics(f"{name}/{figure}")
         return metrics
@@ -107,8 +131,23 @@ class Evaluation:
             return wilson_interval(successes=successes, trials=len(by_task))
         return bootstrap_interval([fmean(values) for values in by_task], seed=self.seed)
 
+    def _interval_or_none(self, by_task: Sequence[Sequence[float]]) -> Interval | None:
+        return self._interval(by_task) if by_task else None
+
     def _over_tasks(self, values: Sequence[float]) -> Interval | None:
         return bootstrap_interval(values, seed=self.seed) if values else None
+
+
+def _solved_together(groups: Sequence[Group]) -> list[float]:
+    """Return by sample number, as 0 or 1, whether its episodes of all groups succeeded.
+
+    A number of which one of them failed is left out.
+    """
+    return [
+        float(all(episode.success for episode in episodes))
+        for episodes in zip(*(group.episodes for group in groups), strict=True)
+        if all(episode.status is not EpisodeStatus.FAILED for episode in episodes)
+    ]
 
 
 async def evaluate(
@@ -140,4 +179,9 @@ async def evaluate(
         samples=samples,
         params=params,
     )
-    return Evaluation(groups=tuple(groups), seed=seed)
+    field = runner.environment.scenario
+    return Evaluation(
+        groups=tuple(groups),
+        seed=seed,
+        scenarios=None if field is None else tuple(task.text(field) for task in tasks),
+    )

@@ -7,6 +7,7 @@
         metrics.jsonl       one JSON object a step
         episodes/           step-000012.jsonl.gz, step-000012-eval-test.jsonl.gz
         checkpoints/        step-000040/
+        services/           logs of what the environment started, if it needs services
         report.html
         wandb_run_id        the W&B run that a resumed run goes on with
         lock                held by the process that writes the folder
@@ -57,6 +58,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def services(self) -> Path:
+        """Folder of the logs of the environment's services."""
+        return self.path / "services"
 
     @property
     def report(self) -> Path:

@@ -16,11 +16,11 @@ from astuner_envs.appworld.mini.plan import numbered_variants
 from astuner_envs.appworld.mini.scenarios import Variant
 from astuner_envs.appworld.outcome import Outcome
 from astuner_envs.appworld.setup import build_mini_world
-from astuner_envs.appworld.workflow import AppWorldWorkflow
 from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import run_episode_with
+from astuner_gym.errors import EpisodeLimitError
 from astuner_gym.judge import Score
 from astuner_gym.task import Task
 
@@ -33,12 +33,16 @@ class Scripted:
     """Replies in turn, and notes what it was told."""
 
     replies: Sequence[str]
+    limit: int | None = None
+    """Calls after which no further one is answered."""
 
     def __post_init__(self) -> None:
         self.calls: list[ChatCall] = []
 
     async def respond(self, call: ChatCall) -> ChatReply:
         """Return the next reply; after the last, one without code."""
+        if len(self.calls) == self.limit:
+            raise EpisodeLimitError("one call too many")
         self.calls.append(call)
         index = len(self.calls) - 1
         return ChatReply(text=self.replies[index] if index < len(self.replies) else "")
@@ -68,13 +72,15 @@ class Stage:
     splits: dict[str, list[str]]
     root: Path
 
-    def play(self, task_id: str, replies: Sequence[str]) -> Played:
-        """Play one episode with these replies."""
-        return asyncio.run(self.aplay(task_id, replies))
+    def play(self, task_id: str, replies: Sequence[str], *, limit: int | None = None) -> Played:
+        """Play one episode with these replies, of which a limit may admit only the first."""
+        return asyncio.run(self.aplay(task_id, replies, limit=limit))
 
-    async def aplay(self, task_id: str, replies: Sequence[str]) -> Played:
-        """Play one episode with these replies."""
-        responder = Scripted(replies)
+    async def aplay(
+        self, task_id: str, replies: Sequence[str], *, limit: int | None = None
+    ) -> Played:
+        """Play one episode with these replies, of which a limit may admit only the first."""
+        responder = Scripted(replies, limit=limit)
         ended = await run_episode_with(
             EpisodeModels(responder),
             self.environment.workflow,
@@ -83,6 +89,7 @@ class Stage:
         )
         outcome = Outcome.from_json(ended.result.output)
         assert outcome is not None
+        assert not ended.result.truncated
         return Played(outcome, ended.score, responder.told)
 
 
@@ -110,6 +117,4 @@ def stage(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
     sources = [environment.train_tasks, *environment.eval_tasks.values()]
     tasks = {source[i].id: source[i] for source in sources for i in range(len(source))}
     yield Stage(environment, tasks, variants, splits, root)
-    workflow = environment.workflow
-    assert isinstance(workflow, AppWorldWorkflow)
-    workflow.close()
+    environment.close()

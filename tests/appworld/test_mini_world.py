@@ -56,6 +56,15 @@ def test_part_of_a_task_is_worth_a_part(stage: Stage) -> None:
     assert played.score.reward("coder") == 0.75
 
 
+def test_a_limit_ends_an_episode_with_what_was_changed_by_then(stage: Stage) -> None:
+    variant = stage.variants["notenew0_1"]
+    login, create = (turn for turn in variant.turns)
+    without_completion = create.replace("apis.supervisor.complete_task()", "")
+    played = stage.play("notenew0_1", [login, without_completion, "never"], limit=2)
+    assert (played.outcome.executions, played.outcome.completed) == (2, False)
+    assert played.score.reward("coder") == 0.75
+
+
 def test_harm_beside_the_task_is_subtracted(stage: Stage) -> None:
     variant = stage.variants["notenew0_1"]
     harm = variant.turns[0] + "\napis.simple_note.update_account_name(access_token=token, "

@@ -149,6 +149,9 @@ def test_an_order_of_hashes_is_found() -> None:
 
 
 class FailsElsewhere(EnvironmentConformance):
+    def make_environment(self) -> Environment:
+        return environment(debate)
+
     def __setstate__(self, state: object) -> None:
         raise OSError("no such thing here")
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from agentscope.message import UserMsg
 
 from astuner_gym.environment import Environment
+from astuner_gym.errors import NotSetUpError
 from astuner_gym.judge import FunctionJudge
 from astuner_gym.task import RecordTasks, Task
 from astuner_gym.testing import EnvironmentConformance
 from astuner_gym.testing import __main__ as command
+from astuner_gym.testing import table as table_module
 from astuner_gym.testing.libraries import LIBRARY_CHECKS, LibraryCheck
-from astuner_gym.testing.table import Outcome, Result, run_checks, suite_checks, table
+from astuner_gym.testing.table import (
+    Outcome,
+    RegisteredConformance,
+    Result,
+    run_checks,
+    suite_checks,
+    table,
+)
 from astuner_gym.workflow import Models, WorkflowResult
 
 
@@ -61,6 +73,74 @@ def test_an_environment_that_cannot_be_built_fails_and_the_others_do_not() -> No
     assert {result.outcome for result in down} <= {Outcome.FAILED, Outcome.NOT_INSTALLED}
     assert all("the service is down" in result.detail for result in down if result.detail)
     assert any(result.outcome is Outcome.PASSED for result in results)
+
+
+class NotSetUp(EnvironmentConformance):
+    def make_environment(self) -> Environment:
+        raise NotSetUpError("there is no engine; run scripts/setup_engine")
+
+
+def test_checks_of_an_environment_that_is_not_set_up_are_skipped_and_it_is_said_once() -> None:
+    results = list(run_checks({"engine": NotSetUp()}))
+    assert {result.outcome for result in results} <= {Outcome.SKIPPED, Outcome.NOT_INSTALLED}
+    assert [r.outcome for r in results].count(Outcome.SKIPPED) >= len(suite_checks())
+    printed = table(results)
+    assert printed.count("there is no engine; run scripts/setup_engine") == 1
+    assert "engine, a seed gives one episode and " in printed
+
+
+@dataclass
+class ScriptedServices:
+    """Counts how often it is ended."""
+
+    closed: int = 0
+
+    def log_to(self, folder: Path) -> None:
+        """Keep no logs."""
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+
+class PairWithServices(PairConformance):
+    def __init__(self) -> None:
+        self.made: list[ScriptedServices] = []
+
+    def make_environment(self) -> Environment:
+        self.made.append(ScriptedServices())
+        return replace(super().make_environment(), services=(self.made[-1],))
+
+
+def test_services_end_with_the_test_that_they_were_made_for() -> None:
+    suite = PairWithServices()
+    for name, check in suite_checks().items():
+        if "process" not in name:  # it takes the suite to another one
+            check(suite)
+    assert len(suite.made) > len(suite_checks())
+    assert {services.closed for services in suite.made} == {1}
+
+
+def test_a_registered_environment_with_services_is_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maker = PairWithServices()
+
+    @dataclass
+    class Config:
+        def build(self) -> Environment:
+            return maker.make_environment()
+
+    monkeypatch.setattr(table_module, "environment_config", lambda name: Config)
+    suite = RegisteredConformance("pair")
+    for _ in range(2):
+        suite.test_agents_are_those_named()
+    assert [services.closed for services in maker.made] == [0]
+    elsewhere = pickle.loads(pickle.dumps(suite))
+    suite.close()
+    assert [services.closed for services in maker.made] == [1]
+    elsewhere.test_agents_are_those_named()
+    assert len(maker.made) == 2  # another process makes its own
 
 
 def test_every_test_of_the_suite_is_a_line() -> None:

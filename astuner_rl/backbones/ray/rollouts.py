@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import ray
@@ -36,9 +37,15 @@ class RolloutActor:
     def __init__(self, make: MakeRunner, samplers: SamplerClient) -> None:
         self._runner = MadeOnce(partial(make, samplers))
 
-    async def ready(self) -> int:
-        """Return the process; raises what keeps the runner from being made."""
-        await self._runner.get()
+    async def ready(self, service_logs: Path | None = None) -> int:
+        """Return the process; raises what keeps the runner from being made.
+
+        Args:
+            service_logs: Where the services of its environment keep their logs.
+        """
+        runner = await self._runner.get()
+        if service_logs is not None:
+            runner.environment.log_to(service_logs)
         return os.getpid()
 
     async def run(self, task: Task, key: EpisodeKey, params: SamplingParams) -> Episode:
@@ -55,6 +62,8 @@ class RolloutActors:
         environment: Where tasks come from.
         config: How episodes are played.
         answer_s: Seconds after which an actor that does not answer is lost.
+        service_logs: Folder in which each actor has one for the logs of its environment's services,
+            on its own node; None for temporary ones. They end with the actor.
 
     Raises:
         AstunerError: An actor's runner cannot be made.
@@ -68,6 +77,7 @@ class RolloutActors:
         environment: Environment,
         config: RolloutConfig,
         answer_s: float,
+        service_logs: Path | None = None,
     ) -> None:
         self._actors = actors
         self._environment = environment
@@ -75,7 +85,9 @@ class RolloutActors:
         self._answer_s = answer_s
         self._playing = [0] * len(actors)
         """By actor, episodes that it plays."""
-        answers([actor.ready.remote() for actor in actors], of=WORKER, within_s=answer_s)
+        folders = [service_logs and service_logs / f"worker-{i}" for i in range(len(actors))]
+        ready = [each.ready.remote(folder) for each, folder in zip(actors, folders, strict=True)]
+        answers(ready, of=WORKER, within_s=answer_s)
 
     @property
     def environment(self) -> Environment:

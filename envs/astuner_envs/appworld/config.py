@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from astuner_gym.errors import SettingError
 from astuner_gym.services.pool import ServicePool
 from astuner_gym.services.service import Patience
 
-DEMONSTRATED_SCENARIOS = 400
+DEMONSTRATED_SCENARIOS = 458
 HELD_OUT_DEMONSTRATED_SCENARIOS = 20
 
 
@@ -67,7 +66,7 @@ class AppWorldConfig:
     engine: str | None = None
     """Python of the environment that ``scripts/setup_appworld`` made; null to find it."""
     logs: str | None = None
-    """Folder of the services' logs; null for a temporary one."""
+    """Folder of the services' logs; null for one in the run folder, or else a temporary one."""
     demonstration_error_rate: float = 0.35
     """Share of the demonstrations that end in a wrong state or answer."""
 
@@ -95,23 +94,23 @@ class AppWorldConfig:
         folders = mini_world() if root is None else DataFolders.of_root(Path(root))
         held_out = self.tasks.held_out or (["heldout", "unseen"] if root is None else ["dev"])
         ids = self.tasks.ids or split_ids(folders.open, self.tasks.train)
-        logs = Path(self.logs or tempfile.mkdtemp(prefix="astuner-appworld-")).absolute()
+        logs = None if self.logs is None else Path(self.logs).absolute()
         # Imports take seconds on a free machine, and minutes where many start at once.
         patience = Patience(start_s=600.0)
+        executors = ServicePool(
+            executor_command(python, folders, unsafe=self.unsafe),
+            self.worlds,
+            logs,
+            name="executor",
+            patience=patience,
+        )
+        evaluators = ServicePool(
+            evaluator_command(python, folders), 1, logs, name="evaluator", patience=patience
+        )
         return Environment(
             name=self.name,
             workflow=AppWorldWorkflow(
-                executors=ServicePool(
-                    executor_command(python, folders, scratch=logs / "scratch", unsafe=self.unsafe),
-                    self.worlds,
-                    logs,
-                    name="executor",
-                    patience=patience,
-                ),
-                evaluators=ServicePool(
-                    evaluator_command(python, folders), 1, logs, name="evaluator", patience=patience
-                ),
-                max_turns=self.max_turns,
+                executors=executors, evaluators=evaluators, max_turns=self.max_turns
             ),
             judge=AppWorldJudge(reward=Reward(self.reward), forfeit=self.forfeit),
             train_tasks=AppWorldTasks(folders.open, ids),
@@ -132,4 +131,6 @@ class AppWorldConfig:
                 ),
             ),
             agents=(AGENT,),
+            services=(executors, evaluators),
+            scenario="scenario",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from astuner_gym.errors import SettingError
+from astuner_gym.errors import NotSetUpError, SettingError
 
 _HERE: Final = Path(__file__).parent
 ENGINE_SCRIPTS: Final = _HERE / "engine"
@@ -80,11 +80,11 @@ def mini_world() -> DataFolders:
     """Return the mini world.
 
     Raises:
-        SettingError: It has not been made.
+        NotSetUpError: It has not been made.
     """
     folder = mini_world_folder()
     if not folder.is_dir():
-        raise SettingError(f"env=appworld needs its mini world in {folder}; {SETUP}")
+        raise NotSetUpError(f"env=appworld needs its mini world in {folder}; {SETUP}")
     return DataFolders(open=folder / OPEN / "data", sealed=folder / SEALED / "data")
 
 
@@ -92,12 +92,15 @@ def engine_python(path: str | None) -> Path:
     """Return the Python that has the engine.
 
     Raises:
-        SettingError: There is none.
+        NotSetUpError: There is none.
     """
     checkout = _HERE.parents[2]
     python = Path(path or checkout / ".venvs" / "appworld" / "bin" / "python").absolute()
+    # The sandbox shows folders by their real paths; the program itself stays a link, by which
+    # Python finds its environment.
+    python = python.parent.resolve() / python.name
     if not python.exists():
-        raise SettingError(
+        raise NotSetUpError(
             f"env=appworld needs the engine in an environment of its own, there is no {python}; "
             f"{SETUP}, or set env.engine=<its python>"
         )

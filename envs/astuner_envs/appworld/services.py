@@ -9,7 +9,7 @@ from pathlib import Path
 from astuner_envs.appworld.folders import ENGINE_SCRIPTS, DataFolders
 from astuner_gym.errors import SettingError
 from astuner_gym.services import token_reader
-from astuner_gym.services.command import PORT, ServiceCommand
+from astuner_gym.services.command import FOLDER, PORT, ServiceCommand
 from astuner_gym.services.confinement import call_filter
 from astuner_gym.services.confinement.grants import Limits
 from astuner_gym.services.sandbox import Confinement, offered
@@ -19,15 +19,12 @@ LIMITS = Limits(memory=2 << 30, alone=False, tasks=128, file_size=16 << 20, open
 threads, and files as large as what an episode changes."""
 
 
-def executor_command(
-    python: Path, folders: DataFolders, *, scratch: Path, unsafe: bool
-) -> ServiceCommand:
+def executor_command(python: Path, folders: DataFolders, *, unsafe: bool) -> ServiceCommand:
     """Return how an executor is started: confined, without ground truth in its reach.
 
     Args:
         python: Of the engine's environment.
         folders: The data; executors get the open one.
-        scratch: Folder in which each executor has one to write.
         unsafe: Whether to go without a sandbox where the kernel offers none.
 
     Raises:
@@ -46,7 +43,7 @@ def executor_command(
         )
     else:
         program.append("")
-    host = [str(python), str(ENGINE_SCRIPTS / "host.py"), PORT, str(scratch), str(folders.open)]
+    host = [str(python), str(ENGINE_SCRIPTS / "host.py"), PORT, FOLDER, str(folders.open)]
     return ServiceCommand(argv=[*host, "--", *program])
 
 

@@ -13,7 +13,7 @@ from agentscope.message import UserMsg
 from astuner_envs.appworld.exploits import attempts
 from astuner_envs.appworld.outcome import Outcome
 from astuner_envs.appworld.world import WORLD_ENDED, World, WorldError, evaluate
-from astuner_gym.errors import WorkflowError
+from astuner_gym.errors import EpisodeLimitError, WorkflowError
 from astuner_gym.services.pool import ServicePool
 from astuner_gym.task import Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -62,7 +62,8 @@ class AppWorldWorkflow:
     """One agent, one task, at most ``max_turns`` executions.
 
     A world is leased for the episode. At the end its changes are handed to the evaluator, which is
-    another process that the world's code can neither read nor call.
+    another process that the world's code can neither read nor call. An episode whose agent does not
+    come to its end, by ``max_turns`` or another limit, is worth what it has changed by then.
     """
 
     def __init__(self, *, executors: ServicePool, evaluators: ServicePool, max_turns: int) -> None:
@@ -70,11 +71,6 @@ class AppWorldWorkflow:
         self._executors = executors
         self._evaluators = evaluators
         self._max_turns = max_turns
-
-    def close(self) -> None:
-        """End the services; without it they end with the program."""
-        self._executors.close()
-        self._evaluators.close()
 
     async def run(self, task: Task, models: Models) -> WorkflowResult:
         """Let the agent work; the output is an :class:`Outcome` as JSON.
@@ -93,7 +89,7 @@ class AppWorldWorkflow:
         )
         flags: dict[str, None] = {}
         executions = 0
-        completed = False
+        completed = limited = False
         async with AsyncExitStack() as leases:
             lease = await leases.enter_async_context(self._executors.lease())
             world = World(lease, task.text("task_id"))
@@ -101,7 +97,12 @@ class AppWorldWorkflow:
                 await world.initialize()
                 message = first_message(task)
                 while executions < self._max_turns and not completed and not world.ended:
-                    reply = await agent.reply(UserMsg(name="user", content=message))
+                    try:
+                        reply = await agent.reply(UserMsg(name="user", content=message))
+                    except EpisodeLimitError:
+                        models.accept_limit()
+                        limited = True
+                        break
                     code = code_of(reply.get_text_content() or "")
                     executions += 1
                     if not code:
@@ -134,8 +135,12 @@ class AppWorldWorkflow:
         outcome = Outcome(
             completed=completed, executions=executions, checks=checks, flags=tuple(flags)
         )
+        # Never truncated: the state that was reached is paid for in full, however it was ended.
         return WorkflowResult(
             output=outcome.to_json(),
-            truncated=not completed and not world.ended,
-            metrics={"executions": float(executions), "flags": float(len(flags))},
+            metrics={
+                "executions": float(executions),
+                "flags": float(len(flags)),
+                "limited": float(limited),
+            },
         )

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -549,6 +550,57 @@ def test_each_service_has_a_log(tmp_path: Path) -> None:
     log = (tmp_path / "service-0.log").read_text()
     assert log.count("listening") == 2
     assert "ended with 137" in log
+
+
+def test_logs_go_where_a_run_says_unless_the_pool_was_made_with_a_folder(tmp_path: Path) -> None:
+    async def use(folder: Path | None) -> None:
+        pool = ServicePool(COUNTING, 1, folder, patience=IMPATIENT)
+        pool.log_to(tmp_path / "run")
+        async with pool:
+            pass
+
+    asyncio.run(use(tmp_path / "own"))
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+    asyncio.run(use(None))
+    assert (tmp_path / "run" / "service-0.log").exists()
+
+
+def test_logs_cannot_be_moved_once_services_run(tmp_path: Path) -> None:
+    async def use() -> None:
+        async with ServicePool(COUNTING, 1, patience=IMPATIENT) as pool:
+            with pytest.raises(ServiceError, match="before services start"):
+                pool.log_to(tmp_path)
+
+    asyncio.run(use())
+
+
+def test_a_folder_of_its_own_is_new_to_each_service_and_ends_with_it(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, runpy, sys; folder = pathlib.Path(sys.argv.pop(1));"
+        " print(folder, len(list(folder.iterdir())), flush=True); (folder / 'left').touch();"
+        f" sys.argv[0] = {str(SERVICE)!r}; runpy.run_path({str(SERVICE)!r})"
+    )
+    command = ServiceCommand(argv=[sys.executable, "-S", "-c", script, "{folder}", "{port}"])
+
+    async def use(pool: ServicePool) -> list[Path]:
+        for _ in range(2):
+            async with pool.lease() as lease:
+                lease.discard()
+        async with pool.lease():
+            *earlier, now = named()
+            assert now.is_dir()
+            assert not any(map(Path.exists, earlier))
+        return [*earlier, now]
+
+    def named() -> list[Path]:
+        lines = (tmp_path / "service-0.log").read_text().splitlines()
+        words = [line.split() for line in lines if line.startswith(tempfile.gettempdir())]
+        assert {number for _, number in words} == {"0"}
+        return [Path(folder) for folder, _ in words]
+
+    folders = with_pool(tmp_path, use, command=command)
+    assert len(set(folders)) == 3
+    assert not any(map(Path.exists, folders))
 
 
 @pytest.mark.parametrize("size", [0, -1])

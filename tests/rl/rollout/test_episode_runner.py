@@ -11,7 +11,7 @@ from agentscope.agent import Agent, InjectionConfig
 from agentscope.message import UserMsg
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
-from astuner_gym.errors import SettingError, TaskDataError
+from astuner_gym.errors import EpisodeLimitError, SettingError, TaskDataError
 from astuner_gym.judge import FunctionJudge, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -225,6 +225,74 @@ def test_a_context_that_fills_up_later_truncates(runner_of: RunnerOf) -> None:
     assert episode.status is EpisodeStatus.TRUNCATED
     assert len(episode.calls) == 1
     assert episode.rewards == {"ann": 0.0}
+
+
+async def patient(task: Task, models: Models) -> WorkflowResult:
+    """Speaks until a limit forbids it, and says how often."""
+    said = 0
+    while True:
+        try:
+            await models["ann"]([UserMsg("user", "Go on.")])
+        except EpisodeLimitError:
+            models.accept_limit()
+            return WorkflowResult(output=said)
+        said += 1
+
+
+def test_a_workflow_may_take_a_limit_as_its_end(runner_of: RunnerOf) -> None:
+    def judge(task: Task, result: WorkflowResult) -> float:
+        assert isinstance(result.output, int)
+        return result.output / 4
+
+    runner, _ = runner_of(
+        patient, hello, judge=FunctionJudge(judge), config=RolloutConfig(max_calls=2)
+    )
+    episode = run(runner)
+    assert (episode.status, episode.rewards) == (EpisodeStatus.COMPLETED, {"ann": 0.5})
+    assert len(episode.calls) == 2
+
+
+def test_an_agent_meets_its_limit_as_the_workflow_does(runner_of: RunnerOf) -> None:
+    async def agent_of(task: Task, models: Models) -> WorkflowResult:
+        agent = Agent(
+            "ann", "", models["ann"], injection_config=InjectionConfig(inject_runtime_state=False)
+        )
+        await agent.reply(UserMsg("user", "Hello?"))
+        with pytest.raises(EpisodeLimitError):
+            await agent.reply(UserMsg("user", "Again?"))
+        models.accept_limit()
+        return WorkflowResult(output="")
+
+    runner, _ = runner_of(agent_of, hello, config=RolloutConfig(max_calls=1))
+    assert run(runner).status is EpisodeStatus.COMPLETED
+
+
+def test_after_a_limit_was_taken_nothing_more_can_be_asked(runner_of: RunnerOf) -> None:
+    async def greedy(task: Task, models: Models) -> WorkflowResult:
+        await patient(task, models)
+        await models["ann"]([UserMsg("user", "One more?")])
+        raise AssertionError
+
+    runner, _ = runner_of(greedy, hello, config=RolloutConfig(attempts=1, max_calls=2))
+    assert "nothing can follow the end of its episode" in failed(run(runner))
+
+
+def test_a_first_prompt_that_does_not_fit_is_no_end(runner_of: RunnerOf) -> None:
+    async def full(key: EpisodeKey, call: ChatCall) -> ChatReply:
+        raise ContextOverflowError("9 of 8 tokens")
+
+    runner, _ = runner_of(patient, full, config=RolloutConfig(attempts=1))
+    assert failed(run(runner)) == "ContextOverflowError: 9 of 8 tokens"
+
+
+def test_a_limit_can_be_taken_only_where_there_was_one(runner_of: RunnerOf) -> None:
+    async def hasty(task: Task, models: Models) -> WorkflowResult:
+        await models["ann"]([UserMsg("user", "Hello?")])
+        models.accept_limit()
+        raise AssertionError
+
+    runner, _ = runner_of(hasty, hello, config=RolloutConfig(attempts=1))
+    assert "accept_limit must follow a call that a limit has refused" in failed(run(runner))
 
 
 def test_a_judge_that_cannot_judge_a_truncated_episode_drops_it(runner_of: RunnerOf) -> None:

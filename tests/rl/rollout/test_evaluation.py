@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -75,6 +76,65 @@ def test_pass_at_k_counts_tasks_with_k_episodes() -> None:
     assert mean(both.pass_at(1)) == pytest.approx((2 / 3 + 0) / 2)
     assert mean(both.pass_at(2)) == 1.0  # 3 of 3 pairs; the second task has no pair
     assert both.pass_at(4) is None
+
+
+def scenarios(named: str, *outcomes: str) -> Evaluation:
+    """Return an evaluation whose tasks are of the scenarios with these letters."""
+    return replace(evaluation(*outcomes), scenarios=tuple(named))
+
+
+@pytest.mark.parametrize(
+    ("named", "outcomes", "share"),
+    [
+        ("aabb", ("+", "+", "+", "-"), 0.5),
+        ("abab", ("+", "-", "+", "+"), 0.5),  # variants need not be neighbours
+        ("aabb", ("++", "+-", "--", "++"), 0.25),  # sample by sample, half of a and none of b
+        ("aab", ("+", "+", "+"), 1.0),  # b is not whole
+        ("aabb", ("+", "x", "-", "-"), 0.0),  # a was not played to its end
+        ("aabb", ("++", "x+", "--", "++"), 0.5),  # a has one sample left
+    ],
+)
+def test_a_scenario_counts_if_all_of_its_variants_are_solved(
+    named: str, outcomes: Sequence[str], share: float
+) -> None:
+    measured = scenarios(named, *outcomes)
+    assert mean(measured.scenario_accuracy()) == share
+    assert measured.metrics("eval")["eval/scenario_accuracy"] == share
+
+
+def test_without_scenarios_nothing_is_said_of_them() -> None:
+    assert evaluation("+", "-").scenario_accuracy() is None
+    assert "eval/scenario_accuracy" not in evaluation("+").metrics("eval")
+    assert scenarios("aa", "+", "x").scenario_accuracy() is None
+
+
+def test_an_evaluation_takes_scenarios_from_the_tasks(runner_of: RunnerOf) -> None:
+    async def answer(key: EpisodeKey, call: ChatCall) -> ChatReply:
+        return ChatReply(text=call.messages[-1].text)
+
+    async def echo(task: Task, models: Models) -> WorkflowResult:
+        response = await models["ann"]([UserMsg("user", task.text("says"))])
+        return WorkflowResult(output=str(response.content[0].text))
+
+    runner, _ = runner_of(
+        echo, answer, judge=FunctionJudge(lambda task, result: float(result.output == "yes"))
+    )
+    said = [("a", "yes"), ("a", "yes"), ("b", "yes"), ("b", "no")]
+    tasks = RecordTasks("t", [{"of": scenario, "says": text} for scenario, text in said])
+    runner = replace(runner, environment=replace(runner.environment, scenario="of"))
+    found = asyncio.run(
+        evaluate(
+            runner,
+            [tasks[i] for i in range(4)],
+            name="heldout",
+            step=0,
+            samples=1,
+            params=SamplingParams(),
+            seed=0,
+        )
+    )
+    assert mean(found.scenario_accuracy()) == 0.5
+    assert mean(found.accuracy()) == 0.75
 
 
 def test_nothing_is_said_of_failed_episodes_alone() -> None:

@@ -143,11 +143,12 @@ def _task(data: Path, plan: dict, task: dict) -> None:
 
 
 def _create(model: type, fields: dict) -> None:
-    """Create a row with the id that is wanted."""
+    """Create a row with the id that is wanted; fields that end in ``_at`` are times."""
+    from appworld.common.datetime import DateTime
     from sqlalchemy import text
     from sqlmodel import Session
 
-    values = dict(fields)
+    values = {k: DateTime.fromisoformat(v) if k.endswith("_at") else v for k, v in fields.items()}
     id_ = values.pop("id")
     with Session(model.db.engine) as session:
         table = {"name": model.__table__.name, "seq": id_ - 1}

@@ -203,18 +203,26 @@ def alarmoff(draw: Draw) -> Variant:
 
 
 def _note(draw: Draw, id_: int, title: str, content: str) -> Record:
+    written = f"2023-05-17T{10 + id_ // 60}:{id_ % 60:02d}:00"  # notes are listed by their times
     return Record(
         "simple_note",
         "Note",
-        {"id": id_, "user_id": draw.person.id, "title": title, "content": content},
+        {
+            "id": id_,
+            "user_id": draw.person.id,
+            "title": title,
+            "content": content,
+            "created_at": written,
+            "updated_at": written,
+        },
     )
 
 
 def notenew(draw: Draw) -> Variant:
     """Write a note."""
     title, other = draw.two(*_TITLES)
-    code = str(draw.number(100, 999))
-    wrong = str(100 + (int(code) - 99) % 900)
+    code = str(draw.number(10, 99))
+    wrong = str(10 + (int(code) - 9) % 90)
     new = "[n for n in end.simple_note.Note.all() if n.id not in start_ids('simple_note.Note')]"
     return Variant(
         person=draw.person,
@@ -240,7 +248,7 @@ def noteask(draw: Draw) -> Variant:
     """Tell what a note says."""
     title, other = draw.two(*_TITLES)
     wanted, decoy = draw.ids()
-    code, false = (str(number) for number in draw.rng.sample(range(100, 1000), 2))
+    code, false = (str(number) for number in draw.rng.sample(range(10, 100), 2))
     return Variant(
         person=draw.person,
         instruction=f"Which number does my note {title} hold?",
