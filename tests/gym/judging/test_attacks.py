@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.judging.attacks import Attack, attacks_in
@@ -65,6 +65,7 @@ def test_what_the_task_says_may_be_said_back() -> None:
     assert kinds(JUDGE, task=JUDGE) == []
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_told_in_the_order_of_the_kinds(answer: str) -> None:
     found = attacks_in(answer, judge_text=JUDGE)

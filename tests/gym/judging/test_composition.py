@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.errors import JudgeError, SettingError
@@ -145,6 +145,7 @@ def test_rewards_of_calls_add_up_call_by_call() -> None:
     assert judged(WeightedSum(parts)).call_rewards == {"ann": [1.0, 0.25, 0.5]}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=1, max_size=5))
 def test_a_sum_of_sums_is_the_sum(parts: list[tuple[float, float]]) -> None:
     named = {

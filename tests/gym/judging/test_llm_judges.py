@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.errors import JudgeError, TaskDataError
@@ -39,6 +39,7 @@ def by_length(material: Mapping[str, str]) -> str:
     return f"Hm.\nScore: {len(material['answer'])}"
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["task", "answer", "answer 2"]), st.text(), min_size=1))
 def test_every_text_stays_between_its_marks(texts: dict[str, str]) -> None:
     material, rule = enclosed(texts)
@@ -213,6 +214,7 @@ def test_where_nothing_differs_nothing_is_asked(outputs: list[str | None]) -> No
     assert model.asked == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["", "a", "b", "cc", "dd", "eee"]), min_size=2, max_size=6))
 def test_rewards_of_a_group_average_to_a_half(outputs: list[str]) -> None:
     scores = compared(Pairwise, ScriptedModel(longer), outputs)

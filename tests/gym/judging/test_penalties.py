@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.errors import SettingError
@@ -44,6 +44,7 @@ def test_repeated_runs_are_counted(text: str, words: int, share: float) -> None:
     assert penalty(RepetitionPenalty(words=words), text) == pytest.approx(-share)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.integers(1, 4))
 def test_a_share_is_a_share_whatever_the_spacing(text: str, words: int) -> None:
     share = repeated_share(text, words=words)

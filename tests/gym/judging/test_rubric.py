@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.errors import JudgeError, SettingError
@@ -111,6 +111,7 @@ def test_verdicts_are_read_strictly() -> None:
 WEIGHTS = st.floats(-9, 9).filter(lambda weight: abs(weight) > 1e-3)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(WEIGHTS, st.text(min_size=1).filter(str.strip)), min_size=1, max_size=5),
     st.floats(0, 1),
@@ -130,6 +131,7 @@ def test_a_written_rubric_is_read_as_it_was(
     assert read_rubric(path) == rubric
 
 
+@settings(deadline=None)
 @given(st.lists(WEIGHTS, min_size=1, max_size=5), st.data())
 def test_rewards_go_from_nothing_to_all(weights: list[float], data: st.DataObject) -> None:
     criteria = tuple(

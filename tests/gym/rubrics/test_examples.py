@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.errors import TaskDataError
@@ -94,6 +94,7 @@ def test_lists_that_rank_the_other_way_round_contradict(tmp_path: Path) -> None:
     assert examples.left_out == 4
 
 
+@settings(deadline=None)
 @given(st.integers(6, 18), st.integers(0, 99))
 def test_a_rare_score_is_in_every_part(rare: int, seed: int) -> None:
     labels = [1.0] * rare + [0.0] * (24 - rare)
@@ -108,6 +109,7 @@ def test_a_rare_score_is_in_every_part(rare: int, seed: int) -> None:
         assert {each.label for each in part} == {0, 1}
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyzABCDEFGH"), min_size=3, max_size=60),
     st.integers(0, 3),
