@@ -126,8 +126,8 @@ def read_examples(path: Path) -> Examples:
 def split(examples: Examples, *, shares: Sequence[float], seed: int) -> list[tuple[Example, ...]]:
     """Return the examples in parts of about these shares; a question is in one part only.
 
-    Scores are spread over the parts, so that none lacks those that are rare. Where there are fewer
-    than ten questions for a part, lines are told apart, not questions.
+    Where chance would leave a part with one score alone, scores are spread over the parts. Where
+    there are fewer than ten questions for a part, lines are told apart, not questions.
 
     Args:
         examples: What to split.
@@ -142,17 +142,33 @@ def split(examples: Examples, *, shares: Sequence[float], seed: int) -> list[tup
     if len(blocks) < 10 * len(shares):
         blocks = [[unit] for units in blocks for unit in units]
     Random(f"rubric-split/{seed}").shuffle(blocks)
-    if examples.kind is not LabelKind.RANKED:
-        label = {each.unit: each.label for each in examples.examples}
-        blocks.sort(key=lambda block: fmean(label[unit] for unit in block))
-    parts: list[list[int]] = [[] for _ in shares]
+    parts = _dealt(blocks, shares)
+    if examples.kind is LabelKind.RANKED or all(map(_differ, map(examples.of_units, parts))):
+        return [examples.of_units(part) for part in parts]
+    label = {each.unit: each.label for each in examples.examples}
+    blocks.sort(key=lambda block: fmean(label[unit] for unit in block))
+    spread: list[list[int]] = [[] for _ in shares]
     dealt = 0
     for block in blocks:
         dealt += len(block)
         # To the part that lacks the most of its share of what has been dealt out.
-        lacking = [share * dealt - len(part) for share, part in zip(shares, parts, strict=True)]
+        lacking = [share * dealt - len(part) for share, part in zip(shares, spread, strict=True)]
+        spread[lacking.index(max(lacking))] += block
+    return [examples.of_units(part) for part in spread]
+
+
+def _differ(examples: Sequence[Example]) -> bool:
+    return len({each.label for each in examples}) > 1
+
+
+def _dealt(blocks: Sequence[Sequence[int]], shares: Sequence[float]) -> list[list[int]]:
+    total = sum(map(len, blocks))
+    parts: list[list[int]] = [[] for _ in shares]
+    for block in blocks:
+        # To the part that lacks the most of its share.
+        lacking = [share * total - len(part) for share, part in zip(shares, parts, strict=True)]
         parts[lacking.index(max(lacking))] += block
-    return [examples.of_units(part) for part in parts]
+    return parts
 
 
 def _scored(task: Task, unit: int) -> list[Example]:
