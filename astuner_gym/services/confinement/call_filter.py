@@ -84,10 +84,6 @@ _ATTRIBUTES: Mapping[str, Numbers] = {
     "fchown": (93, 55),
     "lchown": (94, None),
     "fchownat": (260, 54),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "futimesat": (261, None),
-    "utimensat": (280, 88),
     "setxattr": (188, 5),
     "lsetxattr": (189, 6),
     "fsetxattr": (190, 7),
@@ -98,7 +94,15 @@ _ATTRIBUTES: Mapping[str, Numbers] = {
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
 }
-"""Modes, owners and times of files, for which Landlock has no right."""
+"""Modes and owners of files, for which Landlock has no right. Many a program sets them in passing,
+such as one that copies a file, and fails if it cannot."""
+_OLD_TIMES: Mapping[str, Numbers] = {
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+}
+_UTIMENSAT: Numbers = (280, 88)
+"""Sets times that its third argument points to, or the present one if that is null."""
 _STARTS: Mapping[str, Numbers] = {"fork": (57, None), "vfork": (58, None)}
 _OF_OTHERS: Mapping[str, Numbers] = {
     "execve": (59, 221),
@@ -135,8 +139,9 @@ _OWNS_OF_SOCKETS = {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902}
 _X32 = 0x40000000
 """Set in the numbers of a second set of system calls of x86_64, which no program needs."""
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _KILL, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
-"""The last two: fail with EPERM, and with ENOSYS."""
+_ALLOW, _KILL = 0x7FFF0000, 0x80000000
+_IGNORE, _REFUSE, _UNKNOWN = 0x00050000, 0x00050001, 0x00050026
+"""Do nothing and return 0, fail with EPERM, and fail with ENOSYS."""
 _PR_SET_SECCOMP, _FILTER = 22, 2
 
 Instruction: TypeAlias = tuple[int, int, int, int]
@@ -153,7 +158,8 @@ def forbid_calls(*, attributes: bool, processes: bool) -> None:
     A pair of connected sockets can be made, and a listening one that was given can be used.
 
     Args:
-        attributes: Whether modes, owners and times of files cannot be changed either.
+        attributes: Whether modes, owners and times of files cannot be changed either, but for the
+            times to the present: calls that would do so do nothing.
         processes: Whether no process can be started either; threads can.
 
     Raises:
@@ -161,9 +167,12 @@ def forbid_calls(*, attributes: bool, processes: bool) -> None:
     """
     rules = [*_always(_ALWAYS.values())]
     for numbers, argument, bits in _ANY_BIT_OF.values():
-        rules.append((numbers, argument, (_ANY_BIT, 0, 1, bits)))
+        rules.append((numbers, argument, (_ANY_BIT, 0, 1, bits), _REFUSE))
     if attributes:
-        rules += _always(_ATTRIBUTES.values())
+        rules += ((numbers, 0, None, _IGNORE) for numbers in _ATTRIBUTES.values())
+        rules += _always(_OLD_TIMES.values())
+        for half in (2, 2 + _HIGH):
+            rules.append((_UTIMENSAT, half, (_ANY_BIT, 0, 1, 0xFFFFFFFF), _IGNORE))
     if processes:
         rules += _starts()
     _install(rules)
@@ -179,25 +188,27 @@ def stay_alone() -> None:
     """
     rules = [*_starts(), *_always(_OF_OTHERS.values())]
     for numbers in ((62, 129), (234, 131)):  # kill and tgkill
-        rules.append((numbers, 0, (_EQUAL, 1, 0, os.getpid())))
+        rules.append((numbers, 0, (_EQUAL, 1, 0, os.getpid()), _REFUSE))
     for command in _OWNS.values():
-        rules.append(((72, 25), 1, (_EQUAL, 0, 1, command)))
+        rules.append(((72, 25), 1, (_EQUAL, 0, 1, command), _REFUSE))
     for command in _OWNS_OF_SOCKETS.values():
-        rules.append(((16, 29), 1, (_EQUAL, 0, 1, command)))
+        rules.append(((16, 29), 1, (_EQUAL, 0, 1, command), _REFUSE))
     _install(rules)
 
 
-_Rule: TypeAlias = tuple[Numbers, int, Instruction | None]
-"""A call, and the argument and the test that it fails by; it always fails by None."""
+_Rule: TypeAlias = tuple[Numbers, float, Instruction | None, int]
+"""A call, an argument and its test, and what comes of the call then; None is always true. It is the
+low half of the argument that is tested, or with ``_HIGH`` added to its index the other one."""
+_HIGH = 0.5
 
 
 def _always(calls: Iterable[Numbers]) -> Iterator[_Rule]:
-    return ((numbers, 0, None) for numbers in calls)
+    return ((numbers, 0, None, _REFUSE) for numbers in calls)
 
 
 def _starts() -> Iterator[_Rule]:
     yield from _always(_STARTS.values())
-    yield _CLONE, 0, (_ANY_BIT, 1, 0, _THREAD)
+    yield _CLONE, 0, (_ANY_BIT, 1, 0, _THREAD), _REFUSE
 
 
 def _install(rules: Iterable[_Rule]) -> None:
@@ -209,15 +220,15 @@ def _install(rules: Iterable[_Rule]) -> None:
     code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURES[machine]), (_RETURN, 0, 0, _KILL)]
     code += [(_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _REFUSE)]
     code += [(_EQUAL, 0, 1, _CLONE3), (_RETURN, 0, 0, _UNKNOWN)]
-    for numbers, argument, test in rules:
+    for numbers, argument, test, answer in rules:
         number = numbers[machine]
         if number is None:
             continue
         if test is None:
-            code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
+            code += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, answer)]
         else:
-            code += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, 16 + 8 * argument), test]
-            code += [(_RETURN, 0, 0, _REFUSE), (_LOAD, 0, 0, 0)]
+            code += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, int(16 + 8 * argument)), test]
+            code += [(_RETURN, 0, 0, answer), (_LOAD, 0, 0, 0)]
     code += [(_RETURN, 0, 0, _ALLOW)]
     packed = b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
     program = _Program(len(code), packed)

@@ -6,7 +6,7 @@ Each layer holds by itself; where the kernel has both, both are put on:
   the given folders alone, read-only but for those it may write, no other process and no network.
 - *Landlock* and a filter of system calls: the given folders alone can be opened, no socket be made,
   no process outside be traced or sent a signal. Without namespaces, names, sizes and modes of other
-  files can still be asked for; no mode, owner or time of a file can be changed then.
+  files can still be asked for; calls that would change mode, owner or times of a file do nothing.
 
 Capabilities are dropped, file descriptors closed and environment variables unset that were not
 given, and limits set, in any case. With namespaces the launcher stays as the parent; all processes

@@ -233,7 +233,7 @@ def test_confined_program_gets_what_it_is_given(kernel: Kernel, tmp_path: Path) 
 import os, pathlib, shutil, subprocess, sys
 print(sys.stdin.read(), pathlib.Path({str(tmp_path / "text")!r}).read_text(), os.environ["GIVEN"])
 pathlib.Path("written").write_text("written")
-shutil.copyfile("written", "copied")
+shutil.copy2("written", "copied")
 pathlib.Path("/dev/null").write_text("gone")
 print(subprocess.run(["/bin/echo", "spawned"], capture_output=True, text=True).stdout)
 """
