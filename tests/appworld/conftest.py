@@ -107,6 +107,7 @@ def stage(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
         config = AppWorldConfig(
             tasks=AppWorldTasksConfig(path=str(root / "sealed"), held_out=["heldout", "unseen"]),
             max_turns=4,
+            worlds=3,
             logs=str(tmp_path_factory.mktemp("logs")),
         )
         environment = config.build()
