@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Service:
     def __init__(
         self,
         command: ServiceCommand,
-        process: asyncio.subprocess.Process,
+        process: subprocess.Popen[bytes],
         *,
         base_url: str,
         held: socket.socket,
@@ -79,6 +80,9 @@ class Service:
         self._tokens: int | None = tokens
         self._folder = folder
         self._patience = patience
+        # By itself asyncio would have a thread wait for each process.
+        self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(pidfd, self._reap)
 
     @classmethod
     async def start(cls, command: ServiceCommand, *, log: Path, patience: Patience) -> Service:
@@ -106,9 +110,11 @@ class Service:
                     for argument in command.argv
                 ]
                 with os.fdopen(lines, "rb") as stdin, log.open("ab") as output:
-                    process = await asyncio.create_subprocess_exec(
-                        sys.executable,
-                        *["-I", "-S", keeper.__file__, str(os.getpid()), str(_GRACE_S), *argv],
+                    process = subprocess.Popen(
+                        [
+                            *[sys.executable, "-I", "-S", keeper.__file__],
+                            *[str(os.getpid()), str(_GRACE_S), *argv],
+                        ],
                         stdin=stdin,
                         stdout=output,
                         stderr=output,
@@ -150,7 +156,7 @@ class Service:
     @property
     def running(self) -> bool:
         """Whether its process is known to run."""
-        return self._process.returncode is None and self._tokens is not None
+        return self._process.poll() is None and self._tokens is not None
 
     async def admit(self, token: str, *, within_s: float | None = None) -> bool:
         """Let ``token`` count in place of the one before; returns whether the service takes it.
@@ -205,16 +211,15 @@ class Service:
 
     async def ended(self) -> int:
         """Wait until the service, and all that it has started, is gone; returns its status."""
-        return await self._process.wait()
+        return await asyncio.shield(self._status)
 
     async def end(self) -> int:
         """End the service and remove its folder; returns its exit status."""
         self.retire()
         # A cancelled caller gets no rest either until it has ended.
-        waiting = asyncio.ensure_future(self._process.wait())
-        while not waiting.done():
+        while not self._status.done():
             try:
-                await asyncio.wait([waiting])
+                await asyncio.wait([self._status])
             except asyncio.CancelledError:
                 continue
         if not self._gone:
@@ -222,7 +227,11 @@ class Service:
             self._held.close()
             os.close(self._pidfd)
             _remove(self._folder)
-        return waiting.result()
+        return self._status.result()
+
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._status.set_result(self._process.wait())
 
     def _send(self, token: str) -> None:
         if self._tokens is None:
