@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import select
 import threading
 from collections.abc import Iterable, Mapping
@@ -38,6 +40,16 @@ class LoadsWeightsFromMemory:
             weights = self.weights_below_adapters
         self.weights_below_adapters = weights if adapters else None
         self.reload_weights(weights_iterator=merged(weights, adapters))
+        _return_free_memory()
+
+
+def _return_free_memory() -> None:
+    """Hand back to the system what the C library keeps between blocks that are in use.
+
+    A third of an engine's memory by the thirtieth update of a tiny model, if it is left there.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _end_with(owner: int) -> None:
