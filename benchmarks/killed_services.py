@@ -148,14 +148,15 @@ def _children(pid: int) -> list[int]:
 
 @dataclass(slots=True)
 class Started:
-    """Every process that this one has been seen to have below it."""
+    """Every process that this one has been seen to have below it, and had not before."""
 
+    before: frozenset[Process] = field(default_factory=lambda: frozenset(descendants(os.getpid())))
     seen: set[Process] = field(default_factory=set)
 
     async def watch(self, *, pause_s: float = 0.2) -> None:
         """Look again and again, until cancelled."""
         while True:
-            self.seen |= descendants(os.getpid()).keys()
+            self.seen |= descendants(os.getpid()).keys() - self.before
             await asyncio.sleep(pause_s)
 
     def left(self) -> int:

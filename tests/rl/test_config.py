@@ -336,7 +336,7 @@ def test_printing_the_settings_runs_nothing(capsys: pytest.CaptureFixture[str]) 
 
 def test_help_lists_options_and_settings_even_where_one_must_still_be_set() -> None:
     text = settings_help(["env=custom", "algo=ppo"], command="train")
-    assert "env=[custom] gsm8k" in text
+    assert "env=appworld [custom] gsm8k" in text
     assert "algo=cispo dapo dr_grpo grpo gspo [ppo] reinforce_pp rloo sft" in text
     assert "env.workflow=(must be set)" in text
     assert "algo.discount=1.0" in text
