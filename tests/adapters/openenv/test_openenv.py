@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import uvicorn
@@ -154,16 +155,18 @@ def test_misuse_is_an_error_of_that_session_alone(echo: str) -> None:
 
 
 def test_closed_sessions_leave_no_thread() -> None:
-    server = Server(ECHO)
-    with WorkflowClient(server.url).sync() as client:
-        client.reset(task=0)
-        assert any(thread.name == "episodes of echo" for thread in threading.enumerate())
-    for _ in range(500):
-        if not any(thread.name == "episodes of echo" for thread in threading.enumerate()):
-            break
-        time.sleep(0.01)
-    assert not any(thread.name == "episodes of echo" for thread in threading.enumerate())
-    server.close()
+    def has_thread() -> bool:
+        return any(thread.name == "episodes of echo" for thread in threading.enumerate())
+
+    with closing(Server(ECHO)) as server:
+        with WorkflowClient(server.url).sync() as client:
+            client.reset(task=0)
+            assert has_thread()
+        for _ in range(500):
+            if not has_thread():
+                break
+            time.sleep(0.01)
+        assert not has_thread()
 
 
 def test_the_examples_in_the_documentation_run(capsys: pytest.CaptureFixture[str]) -> None:
