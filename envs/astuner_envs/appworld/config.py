@@ -21,7 +21,7 @@ from astuner_gym.errors import SettingError
 from astuner_gym.services.pool import ServicePool
 from astuner_gym.services.service import Patience
 
-DEMONSTRATED_SCENARIOS = 458
+DEMONSTRATED_SCENARIOS = 200
 HELD_OUT_DEMONSTRATED_SCENARIOS = 20
 
 
@@ -67,7 +67,7 @@ class AppWorldConfig:
     """Python of the environment that ``scripts/setup_appworld`` made; null to find it."""
     logs: str | None = None
     """Folder of the services' logs; null for one in the run folder, or else a temporary one."""
-    demonstration_error_rate: float = 0.35
+    demonstration_error_rate: float = 0.5
     """Share of the demonstrations that end in a wrong state or answer."""
 
     def __post_init__(self) -> None:

@@ -61,9 +61,10 @@ def first_message(task: Task) -> str:
 class AppWorldWorkflow:
     """One agent, one task, at most ``max_turns`` executions.
 
-    A world is leased for the episode. At the end its changes are handed to the evaluator, which is
-    another process that the world's code can neither read nor call. An episode whose agent does not
-    come to its end, by ``max_turns`` or another limit, is worth what it has changed by then.
+    A world is leased from the first execution on. At the end its changes are handed to the
+    evaluator, which is another process that the world's code can neither read nor call. An episode
+    whose agent does not come to its end, by ``max_turns`` or another limit, is worth what it has
+    changed by then.
     """
 
     def __init__(self, *, executors: ServicePool, evaluators: ServicePool, max_turns: int) -> None:
@@ -91,10 +92,11 @@ class AppWorldWorkflow:
         executions = 0
         completed = limited = False
         async with AsyncExitStack() as leases:
-            lease = await leases.enter_async_context(self._executors.lease())
-            world = World(lease, task.text("task_id"))
+            world = World(
+                task.text("task_id"),
+                lease=lambda: leases.enter_async_context(self._executors.lease()),
+            )
             try:
-                await world.initialize()
                 message = first_message(task)
                 while executions < self._max_turns and not completed and not world.ended:
                     try:

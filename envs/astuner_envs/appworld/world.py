@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -56,22 +56,24 @@ class CheckResult:
 
 
 class World:
-    """The world that a lease of an executor holds."""
+    """The world that a lease of an executor holds, both taken when it is first used.
 
-    def __init__(self, lease: Lease, task_id: str) -> None:
-        """Hold the world; it exists once :meth:`initialize` was called."""
-        self._lease = lease
+    Agents think about their first piece of code without a world, so that many can at once.
+    Every method raises :class:`WorldError` if the engine cannot make the world.
+    """
+
+    def __init__(self, task_id: str, *, lease: Callable[[], Awaitable[Lease]]) -> None:
+        """Make no world yet.
+
+        Args:
+            task_id: The engine's name of the task.
+            lease: Called once, for the executor.
+        """
         self._task_id = task_id
+        self._take_lease = lease
+        self._lease: Lease | None = None
         self.ended = False
         """Whether its code has ended it."""
-
-    async def initialize(self) -> None:
-        """Make it.
-
-        Raises:
-            WorldError: The engine has no such task, or cannot make its world.
-        """
-        await self._post("initialize")
 
     async def execute(self, code: str) -> Execution:
         """Run code in it."""
@@ -100,6 +102,9 @@ class World:
         return tuple(map(str, alarms))
 
     async def _post(self, method: str, **body: JsonValue) -> Mapping[str, JsonValue] | None:
+        if self._lease is None:
+            self._lease = await self._take_lease()
+            await self._post("initialize")
         response = await self._request("POST", method, {"task_id": self._task_id, **body})
         if response.status_code == GONE:
             self.ended = True
@@ -115,6 +120,7 @@ class World:
     async def _request(
         self, verb: str, path: str, body: Mapping[str, JsonValue] | None
     ) -> httpx.Response:
+        assert self._lease is not None  # the first request makes the world
         # A client belongs to one event loop and one lease, so there is one for each request.
         async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
             return await client.request(

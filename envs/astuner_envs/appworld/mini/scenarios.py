@@ -12,7 +12,7 @@ Every check is a Python expression over ``end``, the models by app in the later 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from types import MappingProxyType
@@ -127,15 +127,6 @@ def _alarm(draw: Draw, id_: int, label: str, time: str) -> Record:
     )
 
 
-def _listed(names: Mapping[int, str]) -> str:
-    """What a loop prints that shows ids and names: the latest row comes first."""
-    return _lines(names, sorted(names, reverse=True))
-
-
-def _lines(names: Mapping[int, str], ids: Sequence[int]) -> str:
-    return "\n".join(f"{id_} {names[id_]}" for id_ in ids)
-
-
 def _time(draw: Draw) -> str:
     return f"{draw.number(5, 22):02d}:{5 * draw.number(0, 11):02d}"
 
@@ -186,14 +177,14 @@ def alarmoff(draw: Draw) -> Variant:
             _alarm(draw, second, names[second], "07:40"),
         ),
         turns=(
-            login("phone", draw.person)
-            + "\nfor a in apis.phone.show_alarms(access_token=token):"
-            + '\n    print(a["alarm_id"], a["label"])',
-            f"apis.phone.update_alarm(access_token=token, alarm_id={wanted}, enabled=False)\n"
-            + _DONE,
+            login("phone", draw.person),
+            "for a in apis.phone.show_alarms(access_token=token):"
+            f'\n    if a["label"] == "{label}":'
+            '\n        apis.phone.update_alarm(access_token=token, alarm_id=a["alarm_id"], '
+            f"enabled=False)\n{_DONE}",
         ),
-        outputs=(_lines(names, (first, second)),),
-        slips=((f"alarm_id={wanted}", f"alarm_id={decoy}"),),
+        outputs=_LOGGED_IN,
+        slips=((f'"{label}"', f'"{other}"'),),
         checks=(
             Check("an alarm is off", f"len({off}) > 0"),
             Check("it is the one that was named", f"{off} == [{label!r}]"),
@@ -244,6 +235,15 @@ def notenew(draw: Draw) -> Variant:
     )
 
 
+def _print_note(title: str) -> str:
+    return (
+        "for n in apis.simple_note.search_notes(access_token=token):"
+        f'\n    if n["title"] == "{title}":'
+        "\n        print(apis.simple_note.show_note(access_token=token, "
+        'note_id=n["note_id"])["content"])'
+    )
+
+
 def noteask(draw: Draw) -> Variant:
     """Tell what a note says."""
     title, other = draw.two(*_TITLES)
@@ -255,13 +255,11 @@ def noteask(draw: Draw) -> Variant:
         apps=("simple_note",),
         records=(_note(draw, decoy, other, false), _note(draw, wanted, title, code)),
         turns=(
-            login("simple_note", draw.person)
-            + "\nfor n in apis.simple_note.search_notes(access_token=token):"
-            + '\n    print(n["note_id"], n["title"])',
-            f'print(apis.simple_note.show_note(access_token=token, note_id={wanted})["content"])',
+            login("simple_note", draw.person),
+            _print_note(title),
             f"apis.supervisor.complete_task(answer={code})",
         ),
-        outputs=(_listed({decoy: other, wanted: title}), code),
+        outputs=(*_LOGGED_IN, code),
         slips=((f"={code})", f"={false})"),),
         checks=(Check("the answer is what the note holds", f"text(answer) == {code!r}"),),
         answer=code,
@@ -296,10 +294,13 @@ def _todo(
     )
 
 
-_SHOW_PROJECTS: Final = (
-    "\nfor p in apis.todoist.show_projects(access_token=token):"
-    '\n    print(p["project_id"], p["name"])'
-)
+def _add_to_project(title: str, project: str) -> str:
+    return (
+        "for p in apis.todoist.show_projects(access_token=token):"
+        f'\n    if p["name"] == "{project}":'
+        "\n        apis.todoist.create_task(access_token=token, "
+        f'project_id=p["project_id"], title="{title}")\n{_DONE}'
+    )
 
 
 def todoadd(draw: Draw) -> Variant:
@@ -307,6 +308,7 @@ def todoadd(draw: Draw) -> Variant:
     project = draw.one(*_PROJECTS)
     title, other = draw.two(*_CHORES)
     wanted, _ = draw.ids()
+    wrong = draw.one(*(name for name in _PROJECTS if name != project))
     new = "[t for t in end.todoist.Task.all() if t.id not in start_ids('todoist.Task')]"
     return Variant(
         person=draw.person,
@@ -314,15 +316,11 @@ def todoadd(draw: Draw) -> Variant:
         apps=("todoist",),
         records=_todo(draw, wanted, project),
         turns=(
-            login("todoist", draw.person) + _SHOW_PROJECTS,
-            f"apis.todoist.create_task(access_token=token, project_id={100 + wanted}, "
-            f'title="{title}")\n{_DONE}',
+            login("todoist", draw.person),
+            _add_to_project(title, project),
         ),
-        outputs=(f"{100 + wanted} {project}",),
-        slips=(
-            (f'title="{title}"', f'title="{other}"'),
-            (f"project_id={100 + wanted}", "project_id=0"),
-        ),
+        outputs=_LOGGED_IN,
+        slips=((f'"{title}"', f'"{other}"'), (f'"{project}"', f'"{wrong}"')),
         checks=(
             Check("one task is new", f"len({new}) == 1"),
             Check("its title is as asked", f"[t.title for t in {new}] == [{title!r}]"),
@@ -347,15 +345,16 @@ def tododone(draw: Draw) -> Variant:
         apps=("todoist",),
         records=_todo(draw, decoy, project, {decoy: other, wanted: title}),
         turns=(
-            login("todoist", draw.person) + _SHOW_PROJECTS,
-            f"for t in apis.todoist.show_tasks(access_token=token, project_id={100 + decoy})"
-            '["no_section_tasks"]:'
-            '\n    print(t["task_id"], t["title"])',
-            f"apis.todoist.update_task(access_token=token, task_id={wanted}, "
+            login("todoist", draw.person),
+            "for p in apis.todoist.show_projects(access_token=token):"
+            "\n    for t in apis.todoist.show_tasks(access_token=token, "
+            'project_id=p["project_id"])["no_section_tasks"]:'
+            f'\n        if t["title"] == "{title}":'
+            '\n            apis.todoist.update_task(access_token=token, task_id=t["task_id"], '
             f"is_completed=True)\n{_DONE}",
         ),
-        outputs=(f"{100 + decoy} {project}", _listed({decoy: other, wanted: title})),
-        slips=((f"task_id={wanted}", f"task_id={decoy}"),),
+        outputs=_LOGGED_IN,
+        slips=((f'"{title}"', f'"{other}"'),),
         checks=(
             Check("a task is completed", f"len({done}) > 0"),
             Check("it is the one that was named", f"{done} == [{title!r}]"),
@@ -425,16 +424,14 @@ def payrequest(draw: Draw) -> Variant:
             request(wanted, friend, draw.number(46, 95)),
         ),
         turns=(
-            login("venmo", draw.person)
-            + "\nfor r in apis.venmo.show_received_payment_requests(access_token=token):"
-            + '\n    print(r["payment_request_id"], r["sender"]["name"])',
-            "apis.venmo.approve_payment_request(access_token=token, "
-            f"payment_request_id={wanted})\n{_DONE}",
+            login("venmo", draw.person),
+            "for r in apis.venmo.show_received_payment_requests(access_token=token):"
+            f'\n    if "{friend.first_name}" in r["sender"]["name"]:'
+            "\n        apis.venmo.approve_payment_request(access_token=token, "
+            f'payment_request_id=r["payment_request_id"])\n{_DONE}',
         ),
-        outputs=(
-            _lines({decoy: other.name, wanted: friend.name}, sorted((decoy, wanted))),
-        ),
-        slips=((f"payment_request_id={wanted}", f"payment_request_id={decoy}"),),
+        outputs=_LOGGED_IN,
+        slips=((f'"{friend.first_name}"', f'"{other.first_name}"'),),
         checks=(
             Check("a request is approved", f"len({approved}) > 0"),
             Check("it is that person's", f"{approved} == [{friend.id}]"),
@@ -461,13 +458,14 @@ def alarmdrop(draw: Draw) -> Variant:
             _alarm(draw, second, names[second], "07:40"),
         ),
         turns=(
-            login("phone", draw.person)
-            + "\nfor a in apis.phone.show_alarms(access_token=token):"
-            + '\n    print(a["alarm_id"], a["label"])',
-            f"apis.phone.delete_alarm(access_token=token, alarm_id={wanted})\n{_DONE}",
+            login("phone", draw.person),
+            "for a in apis.phone.show_alarms(access_token=token):"
+            f'\n    if a["label"] == "{label}":'
+            '\n        apis.phone.delete_alarm(access_token=token, alarm_id=a["alarm_id"])'
+            f"\n{_DONE}",
         ),
-        outputs=(_lines(names, (first, second)),),
-        slips=((f"alarm_id={wanted}", f"alarm_id={decoy}"),),
+        outputs=_LOGGED_IN,
+        slips=((f'"{label}"', f'"{other}"'),),
         checks=(
             Check("one alarm is gone", f"len({kept}) == 1"),
             Check("it is the one that was named", f"{kept} == [{other!r}]"),
@@ -489,14 +487,13 @@ def notetodo(draw: Draw) -> Variant:
         apps=("simple_note", "todoist"),
         records=(_note(draw, decoy, title, chore), *_todo(draw, wanted, project)),
         turns=(
-            login("simple_note", draw.person) + "\nprint(apis.simple_note.show_note("
-            f'access_token=token, note_id={decoy})["content"])',
-            login("todoist", draw.person) + _SHOW_PROJECTS,
-            f"apis.todoist.create_task(access_token=token, project_id={100 + wanted}, "
-            f'title="{chore}")\n{_DONE}',
+            login("simple_note", draw.person),
+            _print_note(title),
+            login("todoist", draw.person),
+            _add_to_project(chore, project),
         ),
-        outputs=(chore, f"{100 + wanted} {project}"),
-        slips=((f'title="{chore}"', f'title="{other}"'),),
+        outputs=(*_LOGGED_IN, chore, *_LOGGED_IN),
+        slips=((f'"{chore}"', f'"{other}"'),),
         checks=(
             Check("one task is new", f"len({new}) == 1"),
             Check("its title is what the note holds", f"[t.title for t in {new}] == [{chore!r}]"),
