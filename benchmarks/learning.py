@@ -87,6 +87,17 @@ class Part:
     """Name of the part that tells how long supervised learning goes on; None for all others."""
 
 
+def usual_parts(*environment: str) -> tuple[Part, Part, Part, Part]:
+    """Return *grpo*, *control*, *ppo* and *sft* of an environment, all from one first policy."""
+    grpo = Part(name="grpo", base="base", environment=environment, algorithm=("algo=grpo",))
+    return (
+        grpo,
+        replace(grpo, name="control", module=PERMUTED),
+        replace(grpo, name="ppo", algorithm=("algo=ppo",)),
+        replace(grpo, name="sft", algorithm=("algo=sft",), as_long_as=grpo.name),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     """Parts, and the bars that their results are held against."""

@@ -14,26 +14,10 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.learning import HEADLINE, PERMUTED, Benchmark, Part, Results, main, trained
+from benchmarks.learning import HEADLINE, Benchmark, Part, Results, main, trained, usual_parts
 from benchmarks.report import Bar
 
-ENVIRONMENT = ("env=appworld",)
-GRPO = Part(name="grpo", base="base", environment=ENVIRONMENT, algorithm=("algo=grpo",))
-CONTROL = Part(
-    name="control",
-    base="base",
-    environment=ENVIRONMENT,
-    algorithm=("algo=grpo",),
-    module=PERMUTED,
-)
-PPO = Part(name="ppo", base="base", environment=ENVIRONMENT, algorithm=("algo=ppo",))
-SFT = Part(
-    name="sft",
-    base="base",
-    environment=ENVIRONMENT,
-    algorithm=("algo=sft",),
-    as_long_as="grpo",
-)
+GRPO, CONTROL, PPO, SFT = usual_parts("env=appworld")
 
 
 def dense_gains(results: Results, part: Part) -> list[float]:

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from astuner_rl.tracing.intervals import bootstrap_interval
 from benchmarks.learning import (
     HEADLINE,
-    PERMUTED,
     Benchmark,
     Part,
     Result,
@@ -28,29 +27,14 @@ from benchmarks.learning import (
     main,
     reward_gain,
     trained,
+    usual_parts,
 )
 from benchmarks.report import Bar
 
-ENVIRONMENT = ("env=learn_to_ask",)
 REWARD_RANGE = 4.0
 LARGEST_FALL = 0.02
 KEPT = ("stop_accuracy", "continue_accuracy", "content")
-GRPO = Part(name="grpo", base="base", environment=ENVIRONMENT, algorithm=("algo=grpo",))
-PPO = Part(name="ppo", base="base", environment=ENVIRONMENT, algorithm=("algo=ppo",))
-CONTROL = Part(
-    name="control",
-    base="base",
-    environment=ENVIRONMENT,
-    algorithm=("algo=grpo",),
-    module=PERMUTED,
-)
-SFT = Part(
-    name="sft",
-    base="base",
-    environment=ENVIRONMENT,
-    algorithm=("algo=sft",),
-    as_long_as="grpo",
-)
+GRPO, CONTROL, PPO, SFT = usual_parts("env=learn_to_ask")
 
 
 def bars(results: Results) -> dict[str, Bar]:

@@ -138,7 +138,7 @@ class ServicePool:
         thread = self._started()
         try:
             await thread.call(thread.supervision.all_ready())
-        except BaseException:
+        except BaseException:  # a cancellation, too, must leave no service behind
             await asyncio.to_thread(self.close)
             raise
         return self
@@ -175,7 +175,7 @@ class ServicePool:
             give_back = supervision.give_back(lease.service, lease.token, reusable=lease.reusable)
             answers = await thread.call(give_back)
             done = True
-        except Exception as error:
+        except Exception as error:  # whatever the block raised may be what a lost service led to
             if not await thread.call(lease.service.answers(lease.token)):
                 raise lease.lost() from error
             raise

@@ -258,7 +258,7 @@ def _held_port() -> tuple[socket.socket, int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         port: int = held.getsockname()[1]
-    except BaseException:
+    except OSError:
         held.close()
         raise
     return held, port
