@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from astuner_gym.environment import ENTRY_POINT_GROUP
 from astuner_gym.errors import SettingError
+from astuner_gym.yaml_text import yaml_text
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.config import (
@@ -174,7 +175,7 @@ def config_yaml(config: ExperimentConfig) -> str:
     options = [{group: option} for group, option in config.choices.items()]
     defaults = {"defaults": ["experiment_schema", *options, "_self_"]}
     parts = (defaults, _literal(config))
-    return "".join(yaml.safe_dump(part, sort_keys=False, allow_unicode=True) for part in parts)
+    return "".join(map(yaml_text, parts))
 
 
 @contextmanager

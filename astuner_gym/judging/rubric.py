@@ -35,6 +35,7 @@ from astuner_gym.judging.llm import ATTACK_FIGURE, figures_of
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
+from astuner_gym.yaml_text import yaml_text
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _VERDICT: Final = re.compile(r"\W*(?P<number>\d+)\W+(?P<verdict>yes|no)\W*", re.IGNORECASE)
@@ -140,8 +141,7 @@ def rubric_yaml(rubric: Rubric, *, notes: Mapping[str, object] | None = None) ->
         "success_from": rubric.success_from,
         **(notes or {}),
     }
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
-    return text
+    return yaml_text(content)
 
 
 class RubricJudge:

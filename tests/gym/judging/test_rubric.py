@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from astuner_gym.errors import JudgeError, SettingError
@@ -116,6 +116,7 @@ WEIGHTS = st.floats(-9, 9).filter(lambda weight: abs(weight) > 1e-3)
     st.lists(st.tuples(WEIGHTS, st.text(min_size=1).filter(str.strip)), min_size=1, max_size=5),
     st.floats(0, 1),
 )
+@example(criteria=[(1.0, "0\x85"), (1.0, "a\u2028\n b"), (1.0, "ümlaut: 'yes'?\r\n")], cut=0.5)
 def test_a_written_rubric_is_read_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, criteria: list[tuple[float, str]], cut: float
 ) -> None:
