@@ -512,6 +512,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 ON_RAY = [
     "backbone=ray",
+    "backbone.samplers.count=1",
     "backbone.rollouts.count=1",
     "backbone.object_store_mb=100",
     # Logical: the machine has what it has.
@@ -519,7 +520,11 @@ ON_RAY = [
 ]
 
 
-@pytest.mark.parametrize("backbone", [["backbone=local"], ON_RAY], ids=["local", "ray"])
+@pytest.mark.parametrize(
+    "backbone",
+    [["backbone=local"], ["backbone=ray"], ON_RAY],
+    ids=["local", "ray", "all_parts_on_ray"],
+)
 def test_the_command_line_trains_with_it(tmp_path: Path, cache: Path, backbone: list[str]) -> None:
     run = tmp_path / "run"
     settings = [

@@ -87,7 +87,7 @@ class RayBackboneConfig:
         if self.samplers.count == 0 and self.rollouts.count > 0:
             raise SettingError(
                 "backbone.samplers.count must be >= 1 where there are rollout workers, which can "
-                "ask no other process for tokens, got 0; set backbone.rollouts.count=0"
+                "ask no other process for tokens, got 0; set it to 1, or backbone.rollouts.count=0"
             )
         require_range("backbone.learner.ranks", self.learner.ranks, low=1)
         # A share of nothing could be placed anywhere, so Ray refuses to reserve it.
