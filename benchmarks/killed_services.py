@@ -88,10 +88,10 @@ async def play_under_kills(
     async def kill() -> None:
         # In the course of an episode: somewhere in the time that one has taken so far.
         await asyncio.sleep(draws.random() * sum(lasted_s) / len(lasted_s))
-        running = servers()
-        if running:
-            os.kill(draws.choice(running).pid, signal.SIGKILL)
-            fates.kills += 1
+        while not (running := servers()):  # all are being started anew
+            await asyncio.sleep(0.01)
+        os.kill(draws.choice(running).pid, signal.SIGKILL)
+        fates.kills += 1
 
     async def attempt(index: int) -> float | None:
         for _ in range(ATTEMPTS):
