@@ -194,7 +194,7 @@ def test_no_interpolation_is_left_in_the_written_config(
     assert resumed(tmp_path, config) == config
 
 
-@given(text=st.text(alphabet="ab$}{\\'\": #é\n", max_size=12))
+@given(text=st.text(alphabet="ab$}{\\'\": #é\n\x85\u2028", max_size=12))
 def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
     config = ExperimentConfig(
         *[None] * 7, logger=LoggerConfig(project=text), choices={"logger": "wandb"}
