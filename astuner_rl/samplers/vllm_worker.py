@@ -7,12 +7,15 @@ import os
 import platform
 import select
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
 
 from astuner_rl.samplers.adapters import merged, split
+
+_TRIM_EVERY_S = 0.5
 
 
 class _Worker(Protocol):
@@ -40,16 +43,6 @@ class LoadsWeightsFromMemory:
             weights = self.weights_below_adapters
         self.weights_below_adapters = weights if adapters else None
         self.reload_weights(weights_iterator=merged(weights, adapters))
-        _return_free_memory()
-
-
-def _return_free_memory() -> None:
-    """Hand back to the system what the C library keeps between blocks that are in use.
-
-    A third of an engine's memory by the thirtieth update of a tiny model, if it is left there.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _end_with(owner: int) -> None:
@@ -69,4 +62,22 @@ def _end_with(owner: int) -> None:
     threading.Thread(target=wait, name="end-with-owner", daemon=True).start()
 
 
+def _return_free_memory() -> None:
+    """Hand back to the system, again and again, what the C library keeps between blocks in use.
+
+    Without it an engine of a tiny model grows from 0.9 to 1.4 GB within fifty updates: new weights
+    and what passes compute take turns in the heap, which comes to be full of gaps.
+    """
+    trim = ctypes.CDLL(None).malloc_trim
+
+    def repeat() -> None:
+        while True:
+            time.sleep(_TRIM_EVERY_S)
+            trim(0)
+
+    threading.Thread(target=repeat, name="return-free-memory", daemon=True).start()
+
+
 _end_with(int(os.environ["ASTUNER_VLLM_OWNER"]))
+if platform.libc_ver()[0] == "glibc" and not torch.cuda.is_available():
+    _return_free_memory()
