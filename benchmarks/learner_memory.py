@@ -69,7 +69,7 @@ GIB = 2**30
 READ, SAMPLED = 896, 128
 """Tokens of one turn of a trace."""
 STEPS = 3
-ENOUGH_S = 5.0
+ENOUGH_S = 4.0
 """Seconds of counted steps after which no further one is taken."""
 CONTEXTS = {"float32": (1024, 4096, 16384), "bfloat16": (1024, 4096, 16384, 32768)}
 """Lengths of traces; in float32 the longest would take most of the run."""
@@ -146,37 +146,37 @@ class Setting:
             yield f"trace {context}", partial(trace, context)
 
 
-def settings() -> Iterator[Setting]:
-    """Yield what is measured, what matters most first."""
+def settings() -> list[Setting]:
+    """Return what is measured, what matters most first."""
     small, larger = "Qwen2.5-0.5B", "Qwen2.5-1.5B"
-    for dtype, contexts in reversed(CONTEXTS.items()):
-        for rank in (0, LORA_RANK):
-            for checkpointing in (True, False):
-                yield Setting(
-                    shape=small,
-                    dtype=dtype,
-                    layout="rows",
-                    lora_rank=rank,
-                    checkpointing=checkpointing,
-                    contexts=contexts,
-                )
-    for dtype, checkpointing in (("bfloat16", True), ("bfloat16", False), ("float32", True)):
-        yield Setting(
-            shape=small,
+    some = (4096, 16384)
+
+    def setting(shape: str, rank: int, dtype: str, layout: str, *, checkpointing: bool) -> Setting:
+        return Setting(
+            shape=shape,
             dtype=dtype,
-            layout="forest",
-            checkpointing=checkpointing,
-            contexts=CONTEXTS[dtype],
-        )
-    for dtype, rank in (("bfloat16", 0), ("bfloat16", LORA_RANK), ("float32", LORA_RANK)):
-        yield Setting(
-            shape=larger,
-            dtype=dtype,
-            layout="rows",
+            layout=layout,
             lora_rank=rank,
-            checkpointing=True,
-            contexts=(4096, 16384),
+            checkpointing=checkpointing,
+            contexts=CONTEXTS[dtype] if shape == small else some,
         )
+
+    return [
+        setting(small, 0, "bfloat16", "rows", checkpointing=True),
+        setting(small, 0, "bfloat16", "rows", checkpointing=False),
+        setting(small, LORA_RANK, "bfloat16", "rows", checkpointing=True),
+        setting(small, LORA_RANK, "bfloat16", "rows", checkpointing=False),
+        setting(small, 0, "float32", "rows", checkpointing=True),
+        setting(small, 0, "float32", "rows", checkpointing=False),
+        setting(small, 0, "bfloat16", "forest", checkpointing=True),
+        setting(small, 0, "bfloat16", "forest", checkpointing=False),
+        setting(larger, 0, "bfloat16", "rows", checkpointing=True),
+        setting(larger, LORA_RANK, "bfloat16", "rows", checkpointing=True),
+        setting(small, LORA_RANK, "float32", "rows", checkpointing=True),
+        setting(small, LORA_RANK, "float32", "rows", checkpointing=False),
+        setting(small, 0, "float32", "forest", checkpointing=True),
+        setting(larger, LORA_RANK, "float32", "rows", checkpointing=True),
+    ]
 
 
 def trace(context: int) -> list[AgentEpisode]:
@@ -648,7 +648,12 @@ def main() -> int:
     wanted["gradients"] = None
     if arguments.only:
         names = [name for name in names if any(text in name for text in arguments.only)]
-    figures: dict[str, Any] = {"device": device_figures(DEVICE), "settings": {}}
+    # In a process of its own: this one takes nothing of the device.
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        figures: dict[str, Any] = {
+            "device": pool.apply(device_figures, (DEVICE,)),
+            "settings": {},
+        }
     keep = not arguments.quick and not arguments.only
     with tempfile.TemporaryDirectory() as folder:
         run(names, wanted, Path(folder), figures, end=end, keep=keep)
@@ -678,11 +683,16 @@ def run(
         device: Where to learn.
     """
     context = multiprocessing.get_context("spawn")
-    for shape in {setting.shape for name in names if (setting := wanted[name]) is not None}:
-        # In a process of its own, which gives all memory back.
-        process = context.Process(target=_save, args=(folder / shape, shape, device))
-        process.start()
-        process.join()
+    shapes = {setting.shape for name in names if (setting := wanted[name]) is not None}
+    # In processes of their own, which give all memory back.
+    writers = [
+        context.Process(target=_save, args=(folder / shape, shape, device), daemon=True)
+        for shape in shapes
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
 
     def child(name: str) -> Child:
         setting = wanted[name]
