@@ -34,6 +34,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -408,8 +409,9 @@ def compare_gradients(model: PreTrainedModel, *, device: str) -> Results:
     yield "rows of single calls, CPU", distance(by("dense", "cpu"), cpu)
     lora = Lora(rank=LORA_RANK, alpha=LORA_RANK)
     dense = attempt(lambda: by("dense", device))
+    forest = attempt(lambda: by("forest", device))
     yield "rows of single calls", compared(lambda: dense, cpu)
-    ways: dict[str, tuple[Callable[[], list[Tensor]], Callable[[], Any]]] = {
+    ways: dict[str, tuple[Callable[[], Attempt], Callable[[], Attempt]]] = {
         "rows": (lambda: by("linear", device), lambda: cpu),
         "rows, bfloat16": (lambda: by("linear", device, dtype=torch.bfloat16), lambda: cpu),
         "rows, rank 16": (
@@ -420,8 +422,8 @@ def compare_gradients(model: PreTrainedModel, *, device: str) -> Results:
             lambda: by("linear", device, rank=True),
             lambda: by("linear", device),
         ),
-        "forest": (lambda: by("forest", device), lambda: cpu),
-        "forest against rows of single calls": (lambda: by("forest", device), lambda: dense),
+        "forest": (lambda: forest, lambda: cpu),
+        "forest against rows of single calls": (lambda: forest, lambda: dense),
         "forest in small passes": (
             lambda: by("forest", device, microbatch_tokens=400),
             lambda: cpu,
@@ -540,9 +542,11 @@ def gradients(
 
 
 def reason(error: BaseException) -> str:
-    """Return what failed, in one line."""
-    text = str(error).strip() or "no message"
-    return f"{type(error).__name__}: {text.splitlines()[0]}"
+    """Return what failed in one line, and print where."""
+    traceback.print_exception(error)
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    # The first line of a compiler's error does not tell what is wrong.
+    return f"{type(error).__name__}: {' | '.join(lines[:3])}"
 
 
 class Child:
