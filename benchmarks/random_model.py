@@ -7,11 +7,24 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from astuner_rl.assembly import build_environment
 from astuner_rl.composition import compose_experiment
 from astuner_rl.learning.tiny.tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+
+
+def small_tokenizer(environment: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with a chat template.
+
+    Args:
+        environment: Settings that choose the environment whose demonstrations it learns.
+    """
+    demonstrations = build_environment(compose_experiment(environment)).demonstrations
+    assert demonstrations is not None
+    return train_tokenizer(
+        list(islice(demonstrations.train, 8)), vocab_size=SMALLEST_VOCABULARY + 50
+    )
 
 
 def save_random_model(
@@ -24,11 +37,7 @@ def save_random_model(
         environment: Settings that choose the environment whose demonstrations the tokenizer learns.
         initializer_range: Standard deviation of the weights; 0.3 makes replies differ.
     """
-    demonstrations = build_environment(compose_experiment(environment)).demonstrations
-    assert demonstrations is not None
-    tokenizer = train_tokenizer(
-        list(islice(demonstrations.train, 8)), vocab_size=SMALLEST_VOCABULARY + 50
-    )
+    tokenizer = small_tokenizer(environment)
     architecture = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=32,

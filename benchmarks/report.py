@@ -58,18 +58,38 @@ def report(
     for name, bar in bars.items():
         verdict = "holds" if bar.holds else "FALLS SHORT"
         print(f"{name:40} {bar.value:10.3f}   goal {bar.comparison} {bar.goal:g}   {verdict}")
-    outcome = {
+    outcome = _outcome(benchmark, figures, bars)
+    if keep:
+        _write(outcome, benchmark)
+    print(json.dumps(outcome))
+
+
+def keep_so_far(benchmark: str, *, figures: Mapping[str, object]) -> None:
+    """Write ``benchmarks/results/<benchmark>.json`` before the end, for a run that may be cut off.
+
+    Args:
+        benchmark: The module's name in this package.
+        figures: What was measured so far, JSON types only.
+    """
+    _write(_outcome(benchmark, figures, {}), benchmark)
+
+
+def _outcome(
+    benchmark: str, figures: Mapping[str, object], bars: Mapping[str, Bar]
+) -> dict[str, object]:
+    return {
         "benchmark": benchmark,
         "machine": machine(),
         "commit": commit(),
         "figures": dict(figures),
         "bars": {name: bar.as_json() for name, bar in bars.items()},
     }
-    if keep:
-        results = _ROOT / "results"
-        results.mkdir(exist_ok=True)
-        (results / f"{benchmark}.json").write_text(json.dumps(outcome, indent=2) + "\n")
-    print(json.dumps(outcome))
+
+
+def _write(outcome: Mapping[str, object], benchmark: str) -> None:
+    results = _ROOT / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{benchmark}.json").write_text(json.dumps(outcome, indent=2) + "\n")
 
 
 def machine() -> dict[str, str | int]:
