@@ -76,7 +76,9 @@ class JsonlTasks:
 
     def __init__(self, path: Path, *, required: Sequence[str]) -> None:
         self._name = path.stem
+        self._path = path
         self._records: list[Mapping[str, JsonValue]] = []
+        self._numbers: list[int] = []
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -86,6 +88,7 @@ class JsonlTasks:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 self._records.append(_parse_line(line, where=f"{path}:{number}", required=required))
+                self._numbers.append(number)
         if not self._records:
             raise TaskDataError(f"{path}: task data must hold at least one record, it is empty")
 
@@ -94,6 +97,10 @@ class JsonlTasks:
 
     def __getitem__(self, index: int, /) -> Task:
         return Task(id=f"{self._name}-{index}", record=self._records[index])
+
+    def place(self, index: int) -> str:
+        """Return where a task's record is, ``data.jsonl:3``, for errors that are found later."""
+        return f"{self._path}:{self._numbers[index]}"
 
 
 def _parse_line(line: str, *, where: str, required: Sequence[str]) -> Mapping[str, JsonValue]:

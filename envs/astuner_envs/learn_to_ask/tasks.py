@@ -7,9 +7,10 @@ for a session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from astuner_envs.learn_to_ask.intake.turns import IntakeTurns
 from astuner_envs.learn_to_ask.mts_dialog import read_mts_dialog
@@ -19,6 +20,7 @@ from astuner_gym.errors import TaskDataError
 from astuner_gym.task import JsonlTasks, RecordTasks, Task, TaskSource
 
 MOST_HELD_OUT = 512
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def read_rows(path: Path) -> list[Row]:
     if path.suffix != ".csv":
         lines = _lines(path)
         if _is_row(lines[0]):
-            return [Row.of(line) for line in lines]
+            return _read(lines, Row.of)
     found = [row for session in read_sessions(path) for row in rows(session)]
     if not found:
         raise TaskDataError(f"{path}: dialogues must give a row, none says anything")
@@ -64,19 +66,28 @@ def read_sessions(path: Path) -> list[Session]:
         raise TaskDataError(
             f"{path}: whole dialogues have none of the fields {list(ROW_FIELDS)}, these are rows"
         )
-    return [Session.of(line) for line in lines]
+    return _read(lines, Session.of)
 
 
-def _lines(path: Path) -> list[Task]:
-    tasks = JsonlTasks(path, required=())
-    lines = [tasks[index] for index in range(len(tasks))]
-    for line in lines:
-        if _is_row(line) is not _is_row(lines[0]):
+def _lines(path: Path) -> JsonlTasks:
+    lines = JsonlTasks(path, required=())
+    for index in range(len(lines)):
+        if _is_row(lines[index]) is not _is_row(lines[0]):
             raise TaskDataError(
-                f"task {line.id}: a file must hold rows, with the fields {list(ROW_FIELDS)}, or "
-                "sessions, all without; put them in two files"
+                f"{lines.place(index)}: a file must hold rows, with the fields {list(ROW_FIELDS)}, "
+                "or sessions, all without; put them in two files"
             )
     return lines
+
+
+def _read(lines: JsonlTasks, of: Callable[[Task], T]) -> list[T]:
+    found = []
+    for index in range(len(lines)):
+        try:
+            found.append(of(lines[index]))
+        except TaskDataError as error:
+            raise TaskDataError(f"{lines.place(index)}: {error}") from error
+    return found
 
 
 def _is_row(line: Task) -> bool:

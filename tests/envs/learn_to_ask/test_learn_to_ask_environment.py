@@ -224,9 +224,9 @@ def test_rows_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([PUMP, session(1)], r"task logs-1: a file must hold rows, with the fields .'cid'"),
-        ([TRUTHLESS], r"task logs-0: field 'decision_truth' must be text, got None"),
-        ([PUMP, TRUTHLESS], r"task logs-1: field 'decision_truth' must be text, got None"),
+        ([PUMP, session(1)], r"logs.jsonl:2: a file must hold rows, with the fields .'cid'"),
+        ([TRUTHLESS], r"logs.jsonl:1: task logs-0: field 'decision_truth' must be text, got None"),
+        ([PUMP, TRUTHLESS], r"logs.jsonl:2: task logs-1: field 'decision_truth' must be text"),
         ([session(1), {"session_id": 2, "diagn": "x"}], r"task logs-1: field 'messages' must be"),
         ([PUMP, PUMP | {"info_truth": ""}], r"task logs-1: field 'info_truth' must say"),
         (
