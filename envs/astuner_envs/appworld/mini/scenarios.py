@@ -102,6 +102,8 @@ _CHORES: Final = (
     "buy milk", "fix door", "water plants", "book hotel", "pay rent", "wash car", "send letter",
     "clean oven", "pack bags", "print form",
 )  # fmt: skip
+_NUMBERS: Final = tuple(str(number) for number in range(10, 100, 5))
+"""What notes hold and friends are paid: few, so that so small a model learns to copy each."""
 _REASONS: Final = ("lunch", "tickets", "taxi", "dinner", "books", "coffee")
 
 
@@ -212,8 +214,7 @@ def _note(draw: Draw, id_: int, title: str, content: str) -> Record:
 def notenew(draw: Draw) -> Variant:
     """Write a note."""
     title, other = draw.two(*_TITLES)
-    code = str(draw.number(10, 99))
-    wrong = str(10 + (int(code) - 9) % 90)
+    code, wrong = draw.two(*_NUMBERS)
     new = "[n for n in end.simple_note.Note.all() if n.id not in start_ids('simple_note.Note')]"
     return Variant(
         person=draw.person,
@@ -248,7 +249,7 @@ def noteask(draw: Draw) -> Variant:
     """Tell what a note says."""
     title, other = draw.two(*_TITLES)
     wanted, decoy = draw.ids()
-    code, false = (str(number) for number in draw.rng.sample(range(10, 100), 2))
+    code, false = draw.two(*_NUMBERS)
     return Variant(
         person=draw.person,
         instruction=f"Which number does my note {title} hold?",
@@ -371,7 +372,7 @@ _SENT: Final = (
 def payfriend(draw: Draw) -> Variant:
     """Send money."""
     friend, other = draw.others[:2]
-    amount = draw.number(5, 95)
+    amount, wrong = draw.two(*_NUMBERS)
     reason = draw.one(*_REASONS)
     return Variant(
         person=draw.person,
@@ -383,7 +384,7 @@ def payfriend(draw: Draw) -> Variant:
             f'amount={amount}, description="{reason}")\n{_DONE}',
         ),
         outputs=_LOGGED_IN,
-        slips=((f"amount={amount},", f"amount={amount + 1},"), (friend.email, other.email)),
+        slips=((f"amount={amount},", f"amount={wrong},"), (friend.email, other.email)),
         checks=(
             Check("one payment is new", f"len({_SENT}) == 1"),
             Check(
