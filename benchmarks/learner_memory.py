@@ -2,7 +2,8 @@
 
 Every setting is composed as ``astuner train algo=grpo model=hf`` composes it, and its learner takes
 whole steps in a process of its own: passes forward and back, clipping and AdamW. Models have random
-weights in the shapes of published ones, which neither memory nor time depends on. The batches are
+weights in the shapes of published ones: their values change neither memory nor time. The batches
+are
 
 - *trace*: one agent's conversation of so many tokens, in every 1,024 of which it reads 896 and then
   samples 128; another agent-episode of ten tokens is there to compare it with;
@@ -73,7 +74,7 @@ STEPS = 3
 ENOUGH_S = 4.0
 """Seconds of counted steps after which no further one is taken."""
 CONTEXTS = {"float32": (1024, 4096, 16384), "bfloat16": (1024, 4096, 16384, 32768)}
-"""Lengths of traces; in float32 the longest would take most of the run."""
+"""Lengths of traces; in float32 attention over the longest would not fit."""
 LORA_RANK = 16
 LAYOUT = {"rows": LAYOUTS["linear"], "forest": LAYOUTS["forest"]}
 
@@ -402,9 +403,7 @@ def compare_gradients(model: PreTrainedModel, *, device: str) -> Results:
         branches(Random(0), width=3) + group(Random(1), size=4, prompt=300, reply=40)
     )
 
-    def by(layout: str, place: str, **ways: Any) -> list[Tensor]:
-        return gradients(model, episodes, layout=layout, device=place, **ways)
-
+    by = partial(gradients, model, episodes)
     cpu = by("forest", "cpu")
     yield "rows of single calls, CPU", distance(by("dense", "cpu"), cpu)
     lora = Lora(rank=LORA_RANK, alpha=LORA_RANK)
@@ -479,9 +478,9 @@ def distance(found: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, 
 def gradients(
     model: PreTrainedModel,
     episodes: Sequence[AgentEpisode],
-    *,
     layout: str,
     device: str,
+    *,
     microbatch_tokens: int = 8192,
     gradient_checkpointing: bool = False,
     dtype: torch.dtype | None = None,
@@ -571,7 +570,7 @@ class Child:
             self._pipe.send(None)
             while True:
                 yield self._pipe.recv()
-        except (EOFError, BrokenPipeError):  # it has ended
+        except (EOFError, OSError):  # it has ended
             pass
         self._process.join()
         if self._process.exitcode:
@@ -598,10 +597,6 @@ def _child(pipe: Connection, setting: Setting | None, folder: Path, device: str)
             pipe.send(result)
     except Exception as error:
         pipe.send(("process", {"failed": reason(error)}))
-
-
-def _save(folder: Path, shape: str, device: str) -> None:
-    save_model(folder, shape, device=device)
 
 
 def device_figures(device: str) -> dict[str, Any]:
@@ -641,11 +636,11 @@ def main() -> int:
     end = time.monotonic() + 60 * arguments.minutes
     wanted: dict[str, Setting | None] = {setting.name: setting for setting in settings()}
     if arguments.quick:
-        wanted = {
-            name: Setting(shape="Qwen2.5-0.5B", dtype="bfloat16", layout=layout, contexts=(1024,))
+        small = [
+            Setting(shape="Qwen2.5-0.5B", dtype="bfloat16", layout=layout, contexts=(1024,))
             for layout in LAYOUT
-            for name in [f"Qwen2.5-0.5B, bfloat16, {layout}"]
-        }
+        ]
+        wanted = {setting.name: setting for setting in small}
     # After the first, so that an early end has both.
     names = list(wanted)
     names.insert(1, "gradients")
@@ -690,7 +685,9 @@ def run(
     shapes = {setting.shape for name in names if (setting := wanted[name]) is not None}
     # In processes of their own, which give all memory back.
     writers = [
-        context.Process(target=_save, args=(folder / shape, shape, device), daemon=True)
+        context.Process(
+            target=save_model, args=(folder / shape, shape), kwargs={"device": device}, daemon=True
+        )
         for shape in shapes
     ]
     for writer in writers:

@@ -33,11 +33,12 @@ its branches, however short, would be a pass of its own."""
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
-    """Return ``forest_passes``, or rows where attention over a forest is not known to work.
+    """Return ``forest_passes``, or rows on a device other than a CPU or for some models.
 
-    That is on a device other than a CPU, where calls that extend each other still share a row
-    (``flex_tree_attention`` has only been run on a CPU so far, and is used where a caller asks for
-    the forest), and for a model whose attention cannot be replaced, of which every call is a row.
+    On a GPU the forest (``flex_tree_attention``) is faster where a group shares a prompt, but takes
+    more memory and is slower for one long conversation (docs/exactness.md), so it is used where a
+    caller asks for it; in rows, calls that extend each other still share one. Of a model whose
+    attention cannot be replaced every call is a row.
     """
     why = misfit(model.config.get_text_config())
     if why is None and model.device.type == "cpu":

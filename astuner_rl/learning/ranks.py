@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from astuner_rl.learning.layout import Row
 from astuner_rl.learning.master_weights import MasterWeights
 from astuner_rl.learning.module_weights import ModuleWeights, WholeWeights
-from astuner_rl.learning.sharded_tensors import gathered
 
 
 class Ranks(Protocol):
@@ -81,6 +80,5 @@ class OneProcess:
         return value
 
     def gather(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return ``state``, whose tensors are whole, with them on the CPU."""
-        on_cpu: dict[str, Any] = gathered(state, keep=True)
-        return on_cpu
+        """Return ``state``, whose tensors are whole, wherever they are."""
+        return state

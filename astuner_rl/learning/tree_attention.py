@@ -12,7 +12,7 @@ as in flash decoding and ring attention (Liu et al. 2023, arXiv:2310.01889). The
 part is that of plain attention with the merged ``out`` and ``lse``, so backward makes the same
 calls. Small neighbouring trees share one call with a mask of at most ``BLOCK`` by ``BLOCK``. A
 sliding window needs masks in all calls: queries then come in stripes, with the keys that are near.
-That is for a CPU; on a GPU one call of FlexAttention is to do it all (``flex_tree_attention``).
+That is for a CPU; on a GPU one call of FlexAttention does it all (``flex_tree_attention``).
 
 A model runs this through the extension point that transformers has for attention functions; its
 other layers work token by token, with rotary positions by depth, and need no change.

@@ -79,5 +79,5 @@ def _return_free_memory() -> None:
 
 
 _end_with(int(os.environ["ASTUNER_VLLM_OWNER"]))
-if platform.libc_ver()[0] == "glibc" and not torch.cuda.is_available():
+if platform.libc_ver()[0] == "glibc":
     _return_free_memory()

@@ -17,6 +17,7 @@ from benchmarks.forest import make_model
 from benchmarks.learner_memory import (
     DEVICE,
     SHAPES,
+    Child,
     Setting,
     before_optimizer_steps,
     compare_gradients,
@@ -138,6 +139,12 @@ def test_settings_are_measured_one_after_the_other_and_kept(
         assert found["trace 1024"]["step_s"] > 0
     assert figures["settings"][first.name]["start"]["adapter_parameters"] == 0
     assert figures["settings"][second.name]["start"]["adapter_parameters"] > 0
+
+
+def test_a_process_that_dies_early_is_told(tmp_path: Path) -> None:
+    setting = Setting(shape="two layers", dtype="float32", layout="rows")
+    with Child(setting, tmp_path / "absent", device="cpu") as child:
+        assert list(child.results()) == [("process", {"failed": "ended with exit status 1"})]
 
 
 def test_what_there_is_no_time_for_is_named(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ _CHORES: Final = (
     "clean oven", "pack bags", "print form",
 )  # fmt: skip
 _NUMBERS: Final = tuple(str(number) for number in range(10, 100, 5))
-"""What notes hold and friends are paid: few, so that so small a model learns to copy each."""
+"""What notes hold and friends are paid: few, so that each occurs often among demonstrations."""
 _REASONS: Final = ("lunch", "tickets", "taxi", "dinner", "books", "coffee")
 
 
