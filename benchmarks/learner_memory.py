@@ -2,8 +2,7 @@
 
 Every setting is composed as ``astuner train algo=grpo model=hf`` composes it, and its learner takes
 whole steps in a process of its own: passes forward and back, clipping and AdamW. Models have random
-weights in the shapes of published ones: their values change neither memory nor time. The batches
-are
+weights in the shapes of published ones: their values change neither memory nor time. Batches are
 
 - *trace*: one agent's conversation of so many tokens, in every 1,024 of which it reads 896 and then
   samples 128; another agent-episode of ten tokens is there to compare it with;
