@@ -14,8 +14,9 @@ greedily, by the project's evaluator with the same draws, so that their differen
 task; its 95 % interval is a bootstrap over tasks. For that, the embedded sampler samples from every
 policy, whatever sampled while it was trained.
 
-A part that is done is kept in the work folder and taken from there by the next call, if commit and
-settings are the same (a commit with changes on top is never the same) or ``--reuse`` is given.
+A part that is done is kept in ``benchmarks/results/parts`` and taken from there by the next call,
+if commit and settings are the same (a commit with changes on top is never the same) or ``--reuse``
+is given. All parts together take hours: committed, what is there lets another machine go on.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from astuner_rl.tracing.metrics import MetricsLine, read_metrics
 from astuner_rl.types import Episode, EpisodeStatus
 from benchmarks.processes import family, memory_gb, peak_rss_gb
 from benchmarks.random_model import save_random_model
-from benchmarks.report import Bar, commit, report
+from benchmarks.report import RESULTS, Bar, commit, report
 
 TRAIN = "astuner_rl.train"
 PERMUTED = "benchmarks.permuted_rewards"
@@ -65,6 +66,8 @@ VARIANTS = ("sampler=vllm", "backbone=ray")
 """What ``--with`` takes."""
 TIMED_STEPS, TIMED_EXAMPLES = 40, 2_000
 """Of the short run that tells how long a step of *sft* takes."""
+REWARD_DIGITS = 4
+"""Behind the point, of each task's reward: thousands of them are kept."""
 POLL_S = 0.2
 POLLS_OF_ALL = 5
 """Polls from one look at the memory of all processes, which takes milliseconds, to the next."""
@@ -196,9 +199,12 @@ def _outcomes(solved: str) -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Finished results in the work folder."""
+    """Where runs are, and their results once they are finished."""
 
     folder: Path
+    """Of the runs."""
+    results: Path
+    """Of the results, one file for each part and seed."""
     commit: str
     reuse: bool
     """Whether a result of another commit will do."""
@@ -216,7 +222,7 @@ class Store:
 
     def keep(self, result: Result) -> Result:
         """Keep a result and return it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.results.mkdir(parents=True, exist_ok=True)
         path = self._path(result.part, result.seed)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(result)) + "\n", "utf-8")
@@ -224,7 +230,7 @@ class Store:
         return result
 
     def _path(self, part: str, seed: int) -> Path:
-        return self.folder / f"{part}-s{seed}.json"
+        return self.results / f"{part}-s{seed}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +321,8 @@ async def _measured_in(
             for name, evaluation in (await evaluator.run(step=0)).items():
                 measured.solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
                 measured.rewards[f"{name} {decoding}"] = [
-                    statistics.fmean(episode.rewards.values()) for episode in evaluation.episodes
+                    round(statistics.fmean(episode.rewards.values()), REWARD_DIGITS)
+                    for episode in evaluation.episodes
                 ]
                 measured.means[f"{name} {decoding}"] = {
                     figure: interval.mean for figure, interval in evaluation.figures().items()
@@ -416,7 +423,7 @@ def sft_policy(part: Part, seed: int, *, seconds: float, plan: Plan, store: Stor
 
 def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store) -> int:
     """How many steps take so many seconds, by those of a short run, which is kept."""
-    kept = store.folder / f"{part.name}-s{seed}-timing.json"
+    kept = store.results / f"{part.name}-s{seed}-timing.json"
     if kept.exists():
         timing = json.loads(kept.read_text("utf-8"))
         if timing["seconds"] == seconds:
@@ -582,7 +589,7 @@ def main(benchmark: Benchmark) -> None:
         "--part", nargs="+", choices=[*part_names(benchmark, ()), "all"], default=["all"]
     )
     parser.add_argument("--with", nargs="+", choices=VARIANTS, default=[], dest="variant")
-    parser.add_argument("--work", type=Path, help="folder of what is done; one under runs/")
+    parser.add_argument("--work", type=Path, help="folder of the runs; one under runs/")
     parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
     parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
     options = parser.parse_intermixed_args()
@@ -611,12 +618,18 @@ def main(benchmark: Benchmark) -> None:
             sft_steps=None,
         )
         seeds = options.seeds
-    store = Store(folder=work, commit=commit(), reuse=options.reuse)
+    measurement = not options.quick and not options.settings
+    store = Store(
+        folder=work,
+        results=RESULTS / "parts" / name if measurement else work,
+        commit=commit(),
+        reuse=options.reuse,
+    )
     results = measure(benchmark, parts, seeds, plan=plan, store=store)
     enough = set(names) <= set(parts) and set(SEEDS) <= set(seeds)
     report(
         name,
         figures=figures(benchmark, results),
         bars=benchmark.bars(results),
-        keep=enough and not options.quick and not options.settings,
+        keep=enough and measurement,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent
+RESULTS = _ROOT / "results"
 _COMPARISONS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
@@ -87,9 +88,8 @@ def _outcome(
 
 
 def _write(outcome: Mapping[str, object], benchmark: str) -> None:
-    results = _ROOT / "results"
-    results.mkdir(exist_ok=True)
-    (results / f"{benchmark}.json").write_text(json.dumps(outcome, indent=2) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{benchmark}.json").write_text(json.dumps(outcome, indent=2) + "\n")
 
 
 def machine() -> dict[str, str | int]:

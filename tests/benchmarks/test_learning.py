@@ -109,7 +109,7 @@ def test_a_part_that_was_not_run_holds_no_bar() -> None:
 
 
 def store(folder: Path, *, commit: str = "c0ffee", reuse: bool = False) -> Store:
-    return Store(folder=folder, commit=commit, reuse=reuse)
+    return Store(folder=folder, results=folder, commit=commit, reuse=reuse)
 
 
 def test_a_kept_result_comes_back_as_it_was(tmp_path: Path) -> None:
