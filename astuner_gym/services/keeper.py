@@ -2,12 +2,13 @@
 
 Run as a program of its own, by path, with the standard library alone::
 
-    keeper.py <process id of the owner> <grace in seconds> <program> <argument> …
+    keeper.py <process id of the owner> <grace in seconds> <folder> <program> <argument> …
 
 The owner holds the other end of the keeper's standard input, which the service reads as well. When
 that end is closed, even by kill -9 of the owner, the service's process group gets SIGTERM and after
 the grace everything below the keeper SIGKILL. When the service ends by itself, so does what it has
-left behind, and the keeper with it. If the keeper is killed, the kernel kills the service.
+left behind, and the keeper with it. If the keeper is killed, the kernel kills the service. The
+folder, an empty word for none, is the service's own: it is removed last.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -27,7 +29,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main(arguments: list[str]) -> int:
     """Hold the service until it has ended; returns its exit status, 128 + n for signal n."""
-    owner, grace_s, argv = int(arguments[0]), float(arguments[1]), arguments[2:]
+    owner, grace_s, folder, *argv = arguments
+    try:
+        return _hold(argv, owner=int(owner), grace_s=float(grace_s))
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(argv: list[str], *, owner: int, grace_s: float) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     # What the service leaves behind becomes a child of this process, not of the system's init.
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -113,7 +113,7 @@ class Service:
                     process = subprocess.Popen(
                         [
                             *[sys.executable, "-I", "-S", keeper.__file__],
-                            *[str(os.getpid()), str(_GRACE_S), *argv],
+                            *[str(os.getpid()), str(_GRACE_S), str(folder or ""), *argv],
                         ],
                         stdin=stdin,
                         stdout=output,
@@ -226,7 +226,7 @@ class Service:
             self._gone = True
             self._held.close()
             os.close(self._pidfd)
-            _remove(self._folder)
+            _remove(self._folder)  # a keeper that was killed has left it
         return self._status.result()
 
     def _reap(self) -> None:

@@ -85,6 +85,11 @@ def wait_until(come: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def folder_of(service: int) -> Path:
+    environment = Path(f"/proc/{service}/environ").read_text().split("\0")
+    return Path(next(each for each in environment if each.startswith("FOLDER=")).partition("=")[2])
+
+
 def keepers_of(pid: int) -> list[int]:
     listed = Path(f"/proc/{pid}/task").glob("*/children")
     children = [child for part in listed for child in part.read_text().split()]
@@ -444,8 +449,8 @@ from astuner_gym.services.pool import ServicePool
 import httpx
 
 async def main():
-    command = ServiceCommand(argv=[sys.executable, "-S", sys.argv[1], "{port}"])
-    pool = ServicePool(command, 2, Path(sys.argv[2]))
+    argv = ["env", "FOLDER={folder}", sys.executable, "-S", sys.argv[1], "{port}"]
+    pool = ServicePool(ServiceCommand(argv=argv), 2, Path(sys.argv[2]))
     async with pool.lease() as lease:
         service = httpx.get(lease.base_url, headers=lease.headers).json()
         spawned = httpx.post(lease.base_url + "/spawn", headers=lease.headers).json()
@@ -471,6 +476,8 @@ def test_services_end_with_the_process_that_wanted_them(way: str, tmp_path: Path
         keepers = keepers_of(owner.pid) if way != "returns" else []
         assert len(pids) == 2
         assert len(keepers) == (0 if way == "returns" else 2)
+        folders = [folder_of(pids[0])] if way != "returns" else []
+        assert all(map(Path.exists, folders))
         if way != "returns":
             owner.send_signal(signal.SIGINT if way == "interrupted" else signal.SIGKILL)
             if way == "interrupted":
@@ -478,6 +485,7 @@ def test_services_end_with_the_process_that_wanted_them(way: str, tmp_path: Path
         owner.wait()
         for pid in [*pids, *keepers]:
             wait_until(lambda pid=pid: not alive(pid))  # type: ignore[misc]
+        assert not any(map(Path.exists, folders))
 
 
 def test_service_ends_with_its_keeper(tmp_path: Path) -> None:
