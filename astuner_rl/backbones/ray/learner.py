@@ -24,6 +24,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from astuner_rl.backbones.ray.answers import Watch, answer, answers, watch
 from astuner_rl.backbones.ray.weights import PackedTensor, StoredWeights, pack
+from astuner_rl.free_memory import return_free_memory
 from astuner_rl.learning.learner import Learner, UpdateReport
 from astuner_rl.learning.lora import AdapterWeights
 from astuner_rl.learning.process_ranks import ProcessRanks
@@ -86,7 +87,10 @@ class LearnerActor:
 
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
         """Train on ``episodes``."""
-        return self._learner.update(episodes)
+        report = self._learner.update(episodes)
+        # Samplers on the same machine now need what this has freed.
+        return_free_memory()
+        return report
 
     def weights(self) -> dict[str, PackedTensor]:
         """Return the policy's weights; {} if this is not the first rank."""
