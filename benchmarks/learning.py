@@ -16,13 +16,16 @@ policy, whatever sampled while it was trained.
 
 A part that is done is kept in ``benchmarks/results/parts`` and taken from there by the next call,
 if commit and settings are the same (a commit with changes on top is never the same) or ``--reuse``
-is given. All parts together take hours: committed, what is there lets another machine go on.
+is given. All parts together take hours: committed, what is there lets another machine go on if its
+processor is of the same kind. Another kind rounds otherwise, so that its first policy is another,
+and with it everything is measured anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -37,8 +40,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import torch
+
 from astuner_gym.environment import Environment
-from astuner_rl.assembly import build_environment, open_policy
+from astuner_rl.assembly import build_environment, build_pretrained, open_policy
 from astuner_rl.backbones.config import EvalConfig
 from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.composition import compose_experiment
@@ -142,6 +147,8 @@ class Result:
     commit: str
     command: tuple[str, ...]
     """Settings of the run, all but its folder."""
+    first_weights: str
+    """Digest of the weights that the run began with."""
     tasks: int
     solved: dict[str, str]
     """By set and decoding, ``heldout T=1``: a 1 for each task that was solved, else a 0."""
@@ -206,17 +213,23 @@ class Store:
     results: Path
     """Of the results, one file for each part and seed."""
     commit: str
+    first_weights: str
+    """Digest of the weights that runs begin with here."""
     reuse: bool
     """Whether a result of another commit will do."""
 
     def find(self, part: str, *, seed: int, command: Sequence[str], tasks: int) -> Result | None:
-        """Return what was kept of a part with these settings."""
+        """Return what was kept of a part with these settings and from the same first weights."""
         path = self._path(part, seed)
         if not path.exists():
             return None
         kept = json.loads(path.read_text("utf-8"))
         result = Result(**{**kept, "command": tuple(kept["command"])})
-        same_settings = result.command == tuple(command) and result.tasks == tasks
+        same_settings = (
+            result.command == tuple(command)
+            and result.tasks == tasks
+            and result.first_weights == self.first_weights
+        )
         same_commit = result.commit == self.commit and not self.commit.endswith("-dirty")
         return result if same_settings and (same_commit or self.reuse) else None
 
@@ -339,8 +352,23 @@ def _successes(episodes: Sequence[Episode]) -> str:
     return "".join(str(int(episode.success)) for episode in episodes)
 
 
+def digest_of_first_weights(settings: Sequence[str]) -> str:
+    """Return a digest of the weights that a run with these settings begins with.
+
+    The tiny model is built if need be.
+    """
+    config = compose_experiment(settings)
+    with closing(build_environment(config)) as environment:
+        weights = build_pretrained(config.model, environment).model.state_dict()
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
 def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
-    """The scores of the policy that a run starts from; the tiny model is built if need be."""
+    """The scores of the policy that a run starts from."""
     command = (*part.environment, f"seed={seed}", *plan.settings)
     found = store.find(part.base, seed=seed, command=command, tasks=plan.tasks)
     if found is not None:
@@ -353,6 +381,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
             seed=seed,
             commit=store.commit,
             command=command,
+            first_weights=store.first_weights,
             tasks=plan.tasks,
             solved=measured.solved,
             rewards=measured.rewards,
@@ -385,6 +414,7 @@ def trained_policy(
             seed=seed,
             commit=store.commit,
             command=tuple(command),
+            first_weights=store.first_weights,
             tasks=tasks,
             solved=measured.solved,
             rewards=measured.rewards,
@@ -623,6 +653,7 @@ def main(benchmark: Benchmark) -> None:
         folder=work,
         results=RESULTS / "parts" / name if measurement else work,
         commit=commit(),
+        first_weights=digest_of_first_weights([*benchmark.parts[0].environment, *plan.settings]),
         reuse=options.reuse,
     )
     results = measure(benchmark, parts, seeds, plan=plan, store=store)

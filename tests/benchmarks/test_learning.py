@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from benchmarks.learning import (
     HEADLINE,
@@ -14,6 +15,7 @@ from benchmarks.learning import (
     Result,
     Store,
     command_of,
+    digest_of_first_weights,
     gain,
     part_names,
     sft_command,
@@ -21,6 +23,7 @@ from benchmarks.learning import (
 )
 from benchmarks.learning_gsm8k import BENCHMARK, GRPO, SFT, bars
 from benchmarks.learning_werewolves import bars as bars_of_werewolves
+from benchmarks.random_model import save_random_model
 
 BASE = "base"
 
@@ -31,6 +34,7 @@ def result(part: str, heldout: str, *, seed: int = 0, unseen: str = "0000") -> R
         seed=seed,
         commit="c0ffee",
         command=("env=gsm8k", f"seed={seed}"),
+        first_weights="beef",
         tasks=4,
         solved={HEADLINE: heldout, "unseen T=1": unseen},
         minutes=3.0,
@@ -108,8 +112,12 @@ def test_a_part_that_was_not_run_holds_no_bar() -> None:
     assert all(math.isnan(bar.value) and not bar.holds for bar in measured.values())
 
 
-def store(folder: Path, *, commit: str = "c0ffee", reuse: bool = False) -> Store:
-    return Store(folder=folder, results=folder, commit=commit, reuse=reuse)
+def store(
+    folder: Path, *, commit: str = "c0ffee", first_weights: str = "beef", reuse: bool = False
+) -> Store:
+    return Store(
+        folder=folder, results=folder, commit=commit, first_weights=first_weights, reuse=reuse
+    )
 
 
 def test_a_kept_result_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -125,6 +133,24 @@ def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path) -> Non
     assert find("ppo", seed=0, command=kept.command, tasks=4) is None
     assert find("grpo", seed=0, command=[*kept.command, "algo.lr=1"], tasks=4) is None
     assert find("grpo", seed=0, command=kept.command, tasks=8) is None
+
+
+def test_results_from_other_first_weights_are_measured_anew(tmp_path: Path) -> None:
+    kept = store(tmp_path).keep(result("grpo", "0110"))
+    find = store(tmp_path, first_weights="dead", reuse=True).find
+    assert find("grpo", seed=0, command=kept.command, tasks=4) is None
+
+
+def test_a_digest_is_of_every_weight(tmp_path: Path) -> None:
+    save_random_model(tmp_path, environment=["env=gsm8k"])
+    settings = ["env=gsm8k", "model=hf", f"model.path={tmp_path}"]
+    digest = digest_of_first_weights(settings)
+    assert digest_of_first_weights(settings) == digest
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    weights[max(weights)].view(-1)[-1] += 1.0
+    save_file(weights, file, metadata={"format": "pt"})
+    assert digest_of_first_weights(settings) != digest
 
 
 @pytest.mark.parametrize(
