@@ -105,7 +105,7 @@ def test_a_way_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPat
 def test_settings_are_measured_one_after_the_other_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_ROOT", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
     first = Setting(
         shape="two layers", dtype="float32", layout="rows", contexts=(1024,), group=False
     )
