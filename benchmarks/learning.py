@@ -453,7 +453,7 @@ def sft_policy(part: Part, seed: int, *, seconds: float, plan: Plan, store: Stor
 
 def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store) -> int:
     """How many steps take so many seconds, by those of a short run, which is kept."""
-    kept = store.results / f"{part.name}-s{seed}-timing.json"
+    kept = store.folder / f"{part.name}-s{seed}-timing.json"
     if kept.exists():
         timing = json.loads(kept.read_text("utf-8"))
         if timing["seconds"] == seconds:

@@ -61,7 +61,7 @@ def _end_with(owner: int) -> None:
     threading.Thread(target=wait, name="end-with-owner", daemon=True).start()
 
 
-def _return_free_memory_again_and_again() -> None:
+def _keep_returning_free_memory() -> None:
     """Without it an engine of a tiny model grows from 0.9 to 1.4 GB within fifty updates.
 
     New weights and what passes compute take turns in the heap.
@@ -76,4 +76,4 @@ def _return_free_memory_again_and_again() -> None:
 
 
 _end_with(int(os.environ["ASTUNER_VLLM_OWNER"]))
-_return_free_memory_again_and_again()
+_keep_returning_free_memory()
