@@ -62,9 +62,10 @@ def _end_with(owner: int) -> None:
 
 
 def _keep_returning_free_memory() -> None:
-    """Without it an engine of a tiny model grows from 0.9 to 1.4 GB within fifty updates.
+    """Return free memory twice a second, as long as the process lives.
 
-    New weights and what passes compute take turns in the heap.
+    Without it an engine of a tiny model grows from 0.9 to 1.4 GB within fifty updates: new weights
+    and what passes compute take turns in the heap.
     """
 
     def repeat() -> None:
