@@ -59,7 +59,7 @@ class AppWorldConfig:
     """Executions that the agent may take for one task."""
     forfeit: bool = True
     """Whether an episode is worth 0 in which code was flagged, such as one that opens a file."""
-    worlds: int = 4
+    worlds: int = 8
     """Worlds that can be used at a time; each takes about 300 MB of memory."""
     unsafe: bool = False
     """Whether to execute code that a model wrote without a sandbox, where the kernel has none."""

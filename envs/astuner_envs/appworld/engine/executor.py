@@ -29,7 +29,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,7 +62,7 @@ def main() -> None:
         "IPYTHONDIR": str(folder / "ipython"),
     }
     os.chdir(folder)
-    _import_engine(folder)
+    import_engine()
     stay_alone = _load(filter_path).stay_alone if filter_path else lambda: None
     asyncio.run(Front(socket.socket(fileno=fd), folder, stay_alone).serve())
 
@@ -74,9 +75,10 @@ def _load(path: str) -> Any:
     return module
 
 
-def _import_engine(folder: Path) -> None:
+def import_engine() -> None:
     """Import all that a world needs, once: a forked process shares it."""
-    from appworld.apps import build_main_app, get_all_apps
+    from appworld import requester
+    from appworld.apps import get_all_apps
     from appworld.common.utils import import_models_module
     from appworld.serve.environment import app
     from freezegun import freeze_time
@@ -84,9 +86,38 @@ def _import_engine(folder: Path) -> None:
     assert app
     for name in get_all_apps():
         import_models_module(name)
-    build_main_app()
+    requester.build_main_app = cache(requester.build_main_app)
+    requester.build_main_app(tuple(sorted(get_all_apps())))  # as a world names them
     with freeze_time("2023-05-18"):
         pass  # to look through all modules, which a world does not have to do again
+
+
+def pieces_of_preparation() -> Iterator[None]:
+    """Fill the engine's caches, which a world would fill for itself: half of an episode's work.
+
+    Each piece takes at most some tenths of a second, all together some seconds.
+    """
+    from appworld.apps import get_all_apps
+    from appworld.collections.api_docs import ApiDocCollection
+    from appworld.common.utils import get_name_to_apis, get_name_to_model
+    from appworld.requester import _get_api_name_to_doc
+
+    # Arguments are given as the engine gives them: its caches tell a name from a position.
+    ApiDocCollection.load(
+        load_apps=tuple(get_all_apps(skip_admin=True)), include_response_schemas=True
+    )
+    for app in get_all_apps():
+        get_name_to_apis(app, ignore_private_apis=True)
+        _get_api_name_to_doc(app, include_private_apis=True)
+        for model in get_name_to_model(app).values():
+            yield
+            model.validator()
+
+
+async def _prepare() -> None:
+    """Prepare while nothing is asked for, so that a service is ready as early as without."""
+    for _ in pieces_of_preparation():
+        await asyncio.sleep(0)
 
 
 class Front:
@@ -111,7 +142,10 @@ class Front:
         os.set_blocking(0, False)
         asyncio.get_running_loop().add_reader(0, self._read_tokens)
         server = await asyncio.start_server(self._answer, sock=self._listener)
-        await self._ended.wait()
+        async with asyncio.TaskGroup() as tasks:
+            preparation = tasks.create_task(_prepare())
+            await self._ended.wait()
+            preparation.cancel()
         server.close()
         self._end_world()
 
