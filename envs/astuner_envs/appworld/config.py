@@ -60,7 +60,7 @@ class AppWorldConfig:
     forfeit: bool = True
     """Whether an episode is worth 0 in which code was flagged, such as one that opens a file."""
     worlds: int = 8
-    """Worlds that can be used at a time; each takes about 300 MB of memory."""
+    """Worlds that can be used at a time; each takes about 170 MB of memory."""
     unsafe: bool = False
     """Whether to execute code that a model wrote without a sandbox, where the kernel has none."""
     engine: str | None = None

@@ -2,10 +2,11 @@
 
 The front, one process, answers HTTP and never runs an agent's code. Each line that it reads from
 standard input is the token of a new lease: the world of the lease before, a forked process, is
-killed, its files are removed, and a new one is forked. So an episode finds nothing that another has
-left behind, and what its code does to its own process stays there. By CALL-FILTER, the path of
-``astuner_gym/services/confinement/call_filter.py``, a world starts no process, signals no other one
-and holds nothing of the front's; an empty path leaves it unconfined.
+killed, its files are removed, and only then the new lease is answered, whose world is forked anew.
+So an episode finds nothing that another has left behind, and what its code does to its own process
+stays there. By CALL-FILTER, the path of ``astuner_gym/services/confinement/call_filter.py``, a
+world starts no process, signals no other one and holds nothing of the front's; an empty path leaves
+it unconfined.
 
 A world is driven by the engine's REST application. ``POST /<method>`` passes the body on to it;
 ``GET /alarms`` returns what the interpreter's audit events tell of code that reached for what is
@@ -134,6 +135,8 @@ class Front:
         self._token = b""
         """Digest of the token, which a forked world would find in its memory."""
         self._world: World | None = None
+        self._clearing: asyncio.Task[None] | None = None
+        """Of what the lease before has left: its end does not wait for that, the next one does."""
         self._ended = asyncio.Event()
         self._input = b""
 
@@ -147,7 +150,9 @@ class Front:
             await self._ended.wait()
             preparation.cancel()
         server.close()
-        self._end_world()
+        self._end_lease()
+        if self._clearing is not None:
+            await self._clearing
 
     def _read_tokens(self) -> None:
         try:
@@ -161,13 +166,16 @@ class Front:
         *lines, self._input = (self._input + data).split(b"\n")
         for line in lines:
             self._token = _digest(line) if line else b""
-            self._end_world()
+            self._end_lease()
 
-    def _end_world(self) -> None:
-        if self._world is not None:
-            self._world.end()
+    def _end_lease(self) -> None:
+        if self._world is not None:  # and so nothing is being cleared: it has waited for that
+            self._clearing = asyncio.create_task(self._clear(self._world))
             self._world = None
+
+    async def _clear(self, world: World) -> None:
         try:
+            await world.end()
             for entry in self._folder.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
@@ -198,8 +206,12 @@ class Front:
             headers[name.strip().lower()] = value.strip()
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         given = _digest(headers.get("authorization", "").removeprefix("Bearer ").encode())
-        if not self._token or not hmac.compare_digest(given, self._token):
+        if not self._admits(given):
             return 401, {"message": "the token of the lease is needed"}
+        if self._clearing is not None:
+            await self._clearing
+            if self._ended.is_set() or not self._admits(given):
+                return 401, {"message": "the lease has ended"}
         if method == "GET" and path == "/":
             return 200, {"ready": True}
         if method == "GET" and path == "/alarms":
@@ -210,6 +222,9 @@ class Front:
         if self._world is None:
             self._world = World(self._folder, self._stay_alone)
         return await self._world.ask(name, json.loads(body))
+
+    def _admits(self, digest: bytes) -> bool:
+        return bool(self._token) and hmac.compare_digest(digest, self._token)
 
 
 def _digest(token: bytes) -> bytes:
@@ -294,11 +309,17 @@ class World:
         self._gone = True
         self._read_alarms()
         os.kill(self._process, signal.SIGKILL)  # not waited for yet, so the number is its own
-        os.waitpid(self._process, 0)
 
-    def end(self) -> None:
-        """Kill it."""
+    async def end(self) -> None:
+        """Kill it, and wait while the kernel takes it apart, some tens of milliseconds."""
         self._kill()
+        gone = asyncio.Event()
+        pidfd = os.pidfd_open(self._process)
+        asyncio.get_running_loop().add_reader(pidfd, gone.set)
+        await gone.wait()
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        os.waitpid(self._process, 0)
         self._watching.cancel()
         asyncio.get_running_loop().remove_reader(self._alarms)
         os.close(self._alarms)
