@@ -15,10 +15,10 @@ task; its 95 % interval is a bootstrap over tasks. For that, the embedded sample
 policy, whatever sampled while it was trained.
 
 A part that is done is kept in ``benchmarks/results/parts`` and taken from there by the next call,
-if commit and settings are the same (a commit with changes on top is never the same) or ``--reuse``
-is given. All parts together take hours: committed, what is there lets another machine go on if its
-processor is of the same kind. Another kind rounds otherwise, so that its first policy is another,
-and with it everything is measured anew.
+if its settings, defaults included, and its commit are the same (a commit with changes on top is
+never the same); with ``--reuse``, any commit will do. All parts together take hours: committed,
+what is there lets another machine go on if its processor is of the same kind. Another kind rounds
+otherwise, so that its first policy is another, and with it everything is measured anew.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ import torch
 
 from astuner_gym.environment import Environment
 from astuner_rl.assembly import build_environment, build_pretrained, open_policy
-from astuner_rl.backbones.config import EvalConfig
+from astuner_rl.backbones.config import EvalConfig, TrainConfig
 from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.composition import compose_experiment
 from astuner_rl.config import ExperimentConfig
@@ -147,6 +147,8 @@ class Result:
     commit: str
     command: tuple[str, ...]
     """Settings of the run, all but its folder."""
+    settings: str
+    """Digest of all settings that count, those that the command leaves as they are included."""
     first_weights: str
     """Digest of the weights that the run began with."""
     tasks: int
@@ -227,6 +229,7 @@ class Store:
         result = Result(**{**kept, "command": tuple(kept["command"])})
         same_settings = (
             result.command == tuple(command)
+            and result.settings == digest_of_settings(part, command)
             and result.tasks == tasks
             and result.first_weights == self.first_weights
         )
@@ -367,6 +370,18 @@ def digest_of_first_weights(settings: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+def digest_of_settings(part: str, command: Sequence[str]) -> str:
+    """Return a digest of what a command's settings compose to.
+
+    So a part is measured anew where a default has changed. How a policy is trained does not count
+    for what is measured of the first one, whose name is *base*.
+    """
+    config = compose_experiment(command)
+    if part.startswith("base"):
+        config = replace(config, algo=None, train=TrainConfig())
+    return hashlib.sha256(repr(config).encode()).hexdigest()[:16]
+
+
 def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
     """The scores of the policy that a run starts from."""
     command = (*part.environment, f"seed={seed}", *plan.settings)
@@ -381,6 +396,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
             seed=seed,
             commit=store.commit,
             command=command,
+            settings=digest_of_settings(part.base, command),
             first_weights=store.first_weights,
             tasks=plan.tasks,
             solved=measured.solved,
@@ -414,6 +430,7 @@ def trained_policy(
             seed=seed,
             commit=store.commit,
             command=tuple(command),
+            settings=digest_of_settings(part.name, command),
             first_weights=store.first_weights,
             tasks=tasks,
             solved=measured.solved,

@@ -16,6 +16,7 @@ from benchmarks.learning import (
     Store,
     command_of,
     digest_of_first_weights,
+    digest_of_settings,
     gain,
     part_names,
     sft_command,
@@ -28,12 +29,15 @@ from benchmarks.random_model import save_random_model
 BASE = "base"
 
 
-def result(part: str, heldout: str, *, seed: int = 0, unseen: str = "0000") -> Result:
+def result(
+    part: str, heldout: str, *, seed: int = 0, unseen: str = "0000", settings: str = ""
+) -> Result:
     return Result(
         part=part,
         seed=seed,
         commit="c0ffee",
         command=("env=gsm8k", f"seed={seed}"),
+        settings=settings,
         first_weights="beef",
         tasks=4,
         solved={HEADLINE: heldout, "unseen T=1": unseen},
@@ -120,14 +124,21 @@ def store(
     )
 
 
-def test_a_kept_result_comes_back_as_it_was(tmp_path: Path) -> None:
-    kept = store(tmp_path).keep(replace(result("grpo", "0110"), load_average=[0.5, 2.0]))
+@pytest.fixture(scope="module")
+def grpo() -> Result:
+    """A result as one of today's defaults."""
+    settings = digest_of_settings("grpo", result("grpo", "0110").command)
+    return result("grpo", "0110", settings=settings)
+
+
+def test_a_kept_result_comes_back_as_it_was(tmp_path: Path, grpo: Result) -> None:
+    kept = store(tmp_path).keep(replace(grpo, load_average=[0.5, 2.0]))
     found = store(tmp_path).find("grpo", seed=0, command=kept.command, tasks=4)
     assert found == kept
 
 
-def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path) -> None:
-    kept = store(tmp_path).keep(result("grpo", "0110"))
+def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path, grpo: Result) -> None:
+    kept = store(tmp_path).keep(grpo)
     find = store(tmp_path, reuse=True).find
     assert find("grpo", seed=1, command=kept.command, tasks=4) is None
     assert find("ppo", seed=0, command=kept.command, tasks=4) is None
@@ -135,8 +146,22 @@ def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path) -> Non
     assert find("grpo", seed=0, command=kept.command, tasks=8) is None
 
 
-def test_results_from_other_first_weights_are_measured_anew(tmp_path: Path) -> None:
-    kept = store(tmp_path).keep(result("grpo", "0110"))
+def test_a_result_of_other_defaults_is_measured_anew(tmp_path: Path, grpo: Result) -> None:
+    kept = store(tmp_path).keep(replace(grpo, settings="of another day"))
+    find = store(tmp_path, reuse=True).find
+    assert find("grpo", seed=0, command=kept.command, tasks=4) is None
+
+
+def test_all_settings_count_but_for_the_first_policy_those_of_training() -> None:
+    usual, other = ["env=gsm8k"], ["env=gsm8k", "algo.epochs=7", "train.steps=8"]
+    assert digest_of_settings("grpo", usual) != digest_of_settings("grpo", other)
+    assert digest_of_settings(BASE, usual) == digest_of_settings(BASE, other)
+    shorter = [*usual, "rollout.max_tokens=9"]
+    assert digest_of_settings(BASE, usual) != digest_of_settings(BASE, shorter)
+
+
+def test_results_from_other_first_weights_are_measured_anew(tmp_path: Path, grpo: Result) -> None:
+    kept = store(tmp_path).keep(grpo)
     find = store(tmp_path, first_weights="dead", reuse=True).find
     assert find("grpo", seed=0, command=kept.command, tasks=4) is None
 
@@ -164,9 +189,9 @@ def test_a_digest_is_of_every_weight(tmp_path: Path) -> None:
     ],
 )
 def test_another_commit_counts_only_where_asked_for(
-    tmp_path: Path, before: str, now: str, reuse: bool, found: bool
+    tmp_path: Path, grpo: Result, before: str, now: str, reuse: bool, found: bool
 ) -> None:
-    kept = store(tmp_path).keep(replace(result("grpo", "0110"), commit=before))
+    kept = store(tmp_path).keep(replace(grpo, commit=before))
     again = store(tmp_path, commit=now, reuse=reuse).find(
         "grpo", seed=0, command=kept.command, tasks=4
     )

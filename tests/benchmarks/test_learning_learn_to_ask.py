@@ -16,6 +16,7 @@ def result(part: str, rewards: list[float], *, seed: int = 0, stop: float = 0.5)
         seed=seed,
         commit="c0ffee",
         command=("env=learn_to_ask",),
+        settings="",
         first_weights="beef",
         tasks=len(rewards),
         solved={HEADLINE: "".join(str(int(reward == 4)) for reward in rewards)},
