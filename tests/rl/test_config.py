@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -194,6 +194,7 @@ def test_no_interpolation_is_left_in_the_written_config(
     assert resumed(tmp_path, config) == config
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet="ab$}{\\'\": #é\n\x85\u2028", max_size=12))
 def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
     config = ExperimentConfig(
