@@ -37,6 +37,7 @@ from astuner_envs.appworld.tasks import AppWorldTasks
 from astuner_envs.appworld.workflow import AGENT, AppWorldWorkflow
 from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_gym.episode import run_episode
+from astuner_gym.services.sandbox import offered
 from astuner_gym.services.service import Patience
 from benchmarks.killed_services import Fates, Started, TimedPool, play_under_kills, servers
 from benchmarks.report import Bar, report
@@ -98,7 +99,7 @@ async def stage(worlds: int, folder: Path, *, tasks: int) -> AsyncIterator[Stage
     """Start so many worlds and an evaluator, with logs in the folder."""
     python, folders = engine_python(None), mini_world()
     patience = Patience(start_s=600.0)
-    executor = executor_command(python, folders, unsafe=False)
+    executor = executor_command(python, folders, offered(), unsafe=False)
     evaluator = evaluator_command(python, folders)
     async with (
         TimedPool(executor, worlds, folder, name="executor", patience=patience) as executors,

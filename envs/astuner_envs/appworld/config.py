@@ -19,6 +19,7 @@ from astuner_envs.appworld.workflow import AGENT, AppWorldWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
 from astuner_gym.services.pool import ServicePool
+from astuner_gym.services.sandbox import offered
 from astuner_gym.services.service import Patience
 
 DEMONSTRATED_SCENARIOS = 200
@@ -98,7 +99,7 @@ class AppWorldConfig:
         # Imports take seconds on a free machine, and minutes where many start at once.
         patience = Patience(start_s=600.0)
         executors = ServicePool(
-            executor_command(python, folders, unsafe=self.unsafe),
+            executor_command(python, folders, offered(), unsafe=self.unsafe),
             self.worlds,
             logs,
             name="executor",

@@ -12,26 +12,28 @@ from astuner_gym.services import token_reader
 from astuner_gym.services.command import FOLDER, PORT, ServiceCommand
 from astuner_gym.services.confinement import call_filter
 from astuner_gym.services.confinement.grants import Limits
-from astuner_gym.services.sandbox import Confinement, offered
+from astuner_gym.services.sandbox import Confinement, Kernel
 
 LIMITS = Limits(memory=2 << 30, alone=False, tasks=128, file_size=16 << 20, open_files=256)
 """Of an executor, which has one process besides: a world takes a third of this memory, a pool of 40
 threads, and files as large as what an episode changes."""
 
 
-def executor_command(python: Path, folders: DataFolders, *, unsafe: bool) -> ServiceCommand:
+def executor_command(
+    python: Path, folders: DataFolders, kernel: Kernel, *, unsafe: bool
+) -> ServiceCommand:
     """Return how an executor is started: confined, without ground truth in its reach.
 
     Args:
         python: Of the engine's environment.
         folders: The data; executors get the open one.
+        kernel: What confines an executor, from ``offered()``.
         unsafe: Whether to go without a sandbox where the kernel offers none.
 
     Raises:
         SettingError: The kernel offers none, and ``unsafe`` is not set.
     """
     program = [str(python), str(ENGINE_SCRIPTS / "executor.py")]
-    kernel = offered()
     if kernel.refusal is None:
         calls = Path(call_filter.__file__)
         read = [*_installation(python), ENGINE_SCRIPTS, calls, folders.open]
