@@ -9,9 +9,10 @@ token attend to its own slot.
 A token's result is a function of its own sequence alone, bit for bit (on CPU in float32 with one
 thread), because no number in its computation depends on what else is in the forward pass:
 
-- matrix products have a multiple of ``ROWS`` rows, among which the row count does not change how a
-  row is summed up; for 1 to 3 rows other kernels take over, and attention cuts its queries into
-  blocks of 32 or more, so that a remainder of 1 to 3 rows would meet those kernels too;
+- matrix products have a multiple of ``ROWS`` rows, among which neither the row count nor a row's
+  place changes how it is summed up. With AVX-512, products over more than 64 numbers have other
+  kernels for up to 15 rows; everywhere there are others for 1 to 3. Attention cuts its queries into
+  blocks of 32 or more, so a remainder would meet those kernels too, and is filled up likewise;
 - a token at position p attends to ``padded_keys(p)`` keys, those after p masked. This length alone
   decides how the sum over keys is split into blocks.
 
@@ -34,13 +35,18 @@ from transformers import AttentionInterface
 ATTENTION_NAME = "astuner_slots"
 """What ``slot_attention`` is called in ``config._attn_implementation``."""
 
-ROWS = 4
-"""Every matrix product has a multiple of so many rows."""
+ROWS = 16
+"""Every matrix product of a layer has a multiple of so many rows."""
 
 
-def rows_missing(rows: int) -> int:
-    """How many rows must be added for a multiple of ``ROWS``, and at least one of them."""
-    return -rows % ROWS if rows else ROWS
+def query_rows(head_dim: int) -> int:
+    """Of how many rows the products of attention have a multiple: fewer suffice for short heads."""
+    return 4 if head_dim <= 64 else ROWS
+
+
+def rows_missing(rows: int, multiple: int = ROWS) -> int:
+    """How many rows must be added for a multiple, and at least one of it."""
+    return -rows % multiple if rows else multiple
 
 
 def padded_keys(position: int, capacity: int) -> int:
@@ -171,12 +177,12 @@ class AttentionPlan:
             output[tile.start : tile.stop] = _attend_tile(
                 grouped[tile.start : tile.stop],
                 *self.cache.read(layer, tile),
-                self._mask(index, heads // kv_heads, window),
+                self._mask(index, heads // kv_heads, window, query_rows(dim)),
                 scaling,
             )
         return output.view(1, tokens, heads, dim)
 
-    def _mask(self, index: int, group: int, window: int | None) -> torch.Tensor:
+    def _mask(self, index: int, group: int, window: int | None, multiple: int) -> torch.Tensor:
         """[n, 1, T * group and padding, keys]: 0 where a key is seen, -inf elsewhere."""
         mask = self._masks.get((index, group, window))
         if mask is None:
@@ -191,10 +197,11 @@ class AttentionPlan:
             slots, queries, _ = bias.shape
             rows = queries * group
             if queries == 1:
-                mask = bias[:, None].expand(slots, 1, rows + rows_missing(rows), tile.keys)
+                whole = rows + rows_missing(rows, multiple)
+                mask = bias[:, None].expand(slots, 1, whole, tile.keys)
             else:
                 mask = bias.repeat_interleave(group, dim=1)[:, None]
-                mask = torch.nn.functional.pad(mask, (0, 0, 0, rows_missing(rows)))
+                mask = torch.nn.functional.pad(mask, (0, 0, 0, rows_missing(rows, multiple)))
             self._masks[index, group, window] = mask
         return mask
 
@@ -209,8 +216,9 @@ def _attend_tile(
     rows = queries * group
     query = query.view(slots, queries, kv_heads, group, dim).transpose(1, 2)
     query = query.reshape(slots, kv_heads, rows, dim)
-    if rows_missing(rows):
-        query = torch.nn.functional.pad(query, (0, 0, 0, rows_missing(rows)))
+    missing = rows_missing(rows, query_rows(dim))
+    if missing:
+        query = torch.nn.functional.pad(query, (0, 0, 0, missing))
     output = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, scale=scaling
     )

@@ -18,8 +18,9 @@ def test_keys_attended_to_are_a_function_of_the_position(position: int, keys: in
     assert padded_keys(position, 1000) == keys
 
 
-def test_rows_are_filled_up_to_a_multiple_of_four() -> None:
-    assert [rows_missing(rows) for rows in (0, 1, 3, 4, 5, 34)] == [4, 3, 1, 0, 3, 2]
+def test_rows_are_filled_up_to_a_multiple() -> None:
+    assert [rows_missing(rows) for rows in (0, 1, 15, 16, 17, 34)] == [16, 15, 1, 0, 15, 14]
+    assert [rows_missing(rows, 4) for rows in (0, 1, 3, 4, 5, 34)] == [4, 3, 1, 0, 3, 2]
 
 
 def new_cache() -> SlotCache:

@@ -297,6 +297,26 @@ def test_completions_are_bit_identical_whatever_runs_beside_them(
         assert completion == completions_alone()[index]
 
 
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="kernels for products of this size have been looked at on processors with AVX-512",
+)
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_few_rows_of_a_wide_model_come_out_as_among_many(head_dim: int) -> None:
+    shape = {**SHAPE, "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 2}
+    model = seeded(Qwen3ForCausalLM, Qwen3Config(**shape, head_dim=head_dim))
+    params = SamplingParams(max_tokens=8)
+
+    async def complete(*indices: int) -> list[Completion]:
+        async with opened(model, threads=1) as sampler:
+            return await asyncio.gather(
+                *(sampler.generate(PROMPTS[i], params=params, key=key(i)) for i in indices)
+            )
+
+    alone = [completion for i in range(4) for completion in run(complete(i))]
+    assert run(complete(*range(len(PROMPTS))))[:4] == alone
+
+
 async def converse(sampler: TransformersSampler, sample: int, turns: int) -> list[Completion]:
     """An agent whose every prompt extends its last one and what it answered to it."""
     completions: list[Completion] = []
@@ -356,7 +376,7 @@ def test_a_conversation_is_prefilled_only_where_it_is_new() -> None:
     run(complete())
     # Later prompts have three new tokens: the last sampled one and two of the environment.
     assert len(COMMON) + 1 == 80
-    assert [size for size in forwarded if size > 4] == [64, 16]
+    assert forwarded == [64] + [16] * (len(forwarded) - 1)
 
 
 # --- weights -------------------------------------------------------------------------------------
