@@ -74,7 +74,8 @@ class TransformersSampler:
     computed only from where it differs.
 
     With ``exact``, tokens and log-probs are a function of weights, prompt, parameters and key, bit
-    for bit: neither the requests beside it, nor their order, nor what is cached changes them.
+    for bit: neither the requests beside it, nor their order, nor what is cached changes them. That
+    holds on the processors that ``docs/exactness.md`` names; ``exact`` does not look at which it is.
 
     Args:
         model: Is copied, not kept.
