@@ -75,7 +75,7 @@ class TransformersSampler:
 
     With ``exact``, tokens and log-probs are a function of weights, prompt, parameters and key, bit
     for bit: neither the requests beside it, nor their order, nor what is cached changes them. That
-    holds on the processors that ``docs/exactness.md`` names; ``exact`` does not look at which it is.
+    holds on processors that ``docs/exactness.md`` names; ``exact`` does not look at which it is.
 
     Args:
         model: Is copied, not kept.
