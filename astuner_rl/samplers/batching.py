@@ -23,8 +23,8 @@ from astuner_rl.samplers.kv_cache import (
     SlotCache,
     Tile,
     padded_keys,
-    rows_missing,
 )
+from astuner_rl.samplers.row_blocks import rows_missing
 from astuner_rl.samplers.sampling import sample_tokens
 from astuner_rl.samplers.slot_table import Session, SlotTable, Wait
 from astuner_rl.types import (

@@ -9,10 +9,9 @@ token attend to its own slot.
 A token's result is a function of its own sequence alone, bit for bit (on CPU in float32 with one
 thread), because no number in its computation depends on what else is in the forward pass:
 
-- matrix products have a multiple of ``ROWS`` rows, among which neither the row count nor a row's
-  place changes how it is summed up. With AVX-512, products over more than 64 numbers have other
-  kernels for up to 15 rows; everywhere there are others for 1 to 3. Attention cuts its queries into
-  blocks of 32 or more, so a remainder would meet those kernels too, and is filled up likewise;
+- matrix products have numbers of rows among which neither the number nor a row's place changes how
+  it is summed up (``row_blocks``). Attention cuts its queries into blocks of 32 or more, so a
+  remainder would meet other kernels too: it is filled up, or attention is called with fewer;
 - a token at position p attends to ``padded_keys(p)`` keys, those after p masked. This length alone
   decides how the sum over keys is split into blocks.
 
@@ -32,21 +31,10 @@ import numpy as np
 import torch
 from transformers import AttentionInterface
 
+from astuner_rl.samplers.row_blocks import QueryRows, attention, rows_missing
+
 ATTENTION_NAME = "astuner_slots"
 """What ``slot_attention`` is called in ``config._attn_implementation``."""
-
-ROWS = 16
-"""Every matrix product of a layer has a multiple of so many rows."""
-
-
-def query_rows(head_dim: int) -> int:
-    """Of how many rows the products of attention have a multiple: fewer suffice for short heads."""
-    return 4 if head_dim <= 64 else ROWS
-
-
-def rows_missing(rows: int, multiple: int = ROWS) -> int:
-    """How many rows must be added for a multiple, and at least one of it."""
-    return -rows % multiple if rows else multiple
 
 
 def padded_keys(position: int, capacity: int) -> int:
@@ -96,10 +84,12 @@ class SlotCache:
         capacity: int,
         kv_heads: int,
         head_dim: int,
+        query_rows: QueryRows,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         shape = (slots + 1, capacity, kv_heads, head_dim)
+        self.query_rows = query_rows
         self.capacity = capacity
         self.spare_slot = slots
         self.keys = [_lazy_zeros(shape, dtype, device) for _ in range(layers)]
@@ -129,6 +119,11 @@ class SlotCache:
         for tensors in (self.keys, self.values):
             for tensor in tensors:
                 tensor[target, :length] = tensor[source, :length]
+
+
+def key_counts(capacity: int) -> list[int]:
+    """All numbers of keys that tokens attend to, ascending."""
+    return sorted({padded_keys(position, capacity) for position in range(0, capacity, 64)})
 
 
 def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -177,8 +172,9 @@ class AttentionPlan:
             output[tile.start : tile.stop] = _attend_tile(
                 grouped[tile.start : tile.stop],
                 *self.cache.read(layer, tile),
-                self._mask(index, heads // kv_heads, window, query_rows(dim)),
-                scaling,
+                self._mask(index, heads // kv_heads, window, self.cache.query_rows.multiple),
+                scaling=scaling,
+                query_rows=self.cache.query_rows,
             )
         return output.view(1, tokens, heads, dim)
 
@@ -207,7 +203,13 @@ class AttentionPlan:
 
 
 def _attend_tile(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    scaling: float,
+    query_rows: QueryRows,
 ) -> torch.Tensor:
     """Attention of one tile: query [n * T, K, G, D], key and value [n, K, keys, D] -> as query."""
     total, kv_heads, group, dim = query.shape
@@ -216,12 +218,10 @@ def _attend_tile(
     rows = queries * group
     query = query.view(slots, queries, kv_heads, group, dim).transpose(1, 2)
     query = query.reshape(slots, kv_heads, rows, dim)
-    missing = rows_missing(rows, query_rows(dim))
+    missing = rows_missing(rows, query_rows.multiple)
     if missing:
         query = torch.nn.functional.pad(query, (0, 0, 0, missing))
-    output = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scaling
-    )
+    output = attention(query, key, value, mask, scaling=scaling, block=query_rows.block)
     output = output[:, :, :rows].reshape(slots, kv_heads, queries, group, dim).transpose(1, 2)
     return output.reshape(total, kv_heads, group, dim)
 

@@ -14,11 +14,19 @@ import numpy as np
 import torch
 
 from astuner_gym.errors import SettingError
+from astuner_rl.one_thread import one_intra_op_thread
 from astuner_rl.samplers.adapters import adapted, check_adapters, require_base, split
 from astuner_rl.samplers.batching import ContinuousBatcher, Request
 from astuner_rl.samplers.engine import Engine
 from astuner_rl.samplers.families import misfit
-from astuner_rl.samplers.kv_cache import ATTENTION_NAME, ROWS, SlotCache
+from astuner_rl.samplers.kv_cache import ATTENTION_NAME, SlotCache, key_counts
+from astuner_rl.samplers.row_blocks import (
+    ROWS,
+    QueryRows,
+    cut_products,
+    find_query_rows,
+    usual_query_rows,
+)
 from astuner_rl.samplers.validation import check_request, check_settings
 from astuner_rl.samplers.weights import copy_merged, copy_weights
 
@@ -74,8 +82,8 @@ class TransformersSampler:
     computed only from where it differs.
 
     With ``exact``, tokens and log-probs are a function of weights, prompt, parameters and key, bit
-    for bit: neither the requests beside it, nor their order, nor what is cached changes them. That
-    holds on processors that ``docs/exactness.md`` names; ``exact`` does not look at which it is.
+    for bit: neither the requests beside it, nor their order, nor what is cached changes them. For
+    that, it looks at how the processor computes the model's products (``row_blocks``).
 
     Args:
         model: Is copied, not kept.
@@ -113,11 +121,11 @@ class TransformersSampler:
         own = copy.deepcopy(model).train(False).requires_grad_(False)
         own.set_attn_implementation(ATTENTION_NAME)
         head_dim: int = own.get_submodule(f"{own.base_model_prefix}.layers.0.self_attn").head_dim
-        self._exact = (
-            model.device.type == "cpu"
-            and model.dtype == torch.float32
-            and (ROWS * shape.intermediate_size) % _VECTOR == 0
-        )
+        capacity = -(-config.context_length // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
+        query_rows, rows_alike = usual_query_rows(head_dim), False
+        if model.device.type == "cpu" and model.dtype == torch.float32:
+            query_rows, rows_alike = _rows_made_alike(own, head_dim=head_dim, capacity=capacity)
+        self._exact = rows_alike and (ROWS * shape.intermediate_size) % _VECTOR == 0
         self._model = own
         self._base: Mapping[str, torch.Tensor] = {}
         """What adapters are added to: the learner's own tensors, which never change."""
@@ -135,9 +143,10 @@ class TransformersSampler:
                     cache=SlotCache(
                         layers=shape.num_hidden_layers,
                         slots=slots,
-                        capacity=-(-config.context_length // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT,
+                        capacity=capacity,
                         kv_heads=shape.num_key_value_heads,
                         head_dim=head_dim,
+                        query_rows=query_rows,
                         dtype=model.dtype,
                         device=model.device,
                     ),
@@ -165,7 +174,7 @@ class TransformersSampler:
 
     @property
     def exact(self) -> bool:
-        """Whether results are reproducible bit for bit: CPU, float32."""
+        """Whether results are reproducible bit for bit: CPU, float32, and rows come out alike."""
         return self._exact
 
     async def generate(
@@ -281,3 +290,13 @@ class TransformersSampler:
             self._base = {name: whole[name] for name in adapted(adapters)}
         require_base(known=set(adapted(adapters)) <= self._base.keys())
         copy_merged(self._model, self._base, adapters)
+
+
+def _rows_made_alike(
+    model: PreTrainedModel, *, head_dim: int, capacity: int
+) -> tuple[QueryRows, bool]:
+    """Cut a model's products and attention as this processor needs it; whether that suffices."""
+    with torch.inference_mode(), one_intra_op_thread():
+        products = cut_products(model)
+        query_rows = find_query_rows(head_dim, key_counts(capacity))
+    return query_rows or usual_query_rows(head_dim), products and query_rows is not None

@@ -32,7 +32,8 @@ from astuner_rl.learning.supervised import SupervisedExample
 from astuner_rl.learning.tiny.config import HEAD_SIZE, TinyConfig
 from astuner_rl.learning.tiny.initial_weights import initialise
 from astuner_rl.learning.tiny.tokenizer import train_tokenizer
-from astuner_rl.learning.tiny.warm_start import Evaluation, one_intra_op_thread, warm_start
+from astuner_rl.learning.tiny.warm_start import Evaluation, warm_start
+from astuner_rl.one_thread import one_intra_op_thread
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.rendering.supervised import render_conversation
 

@@ -19,7 +19,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
@@ -33,6 +32,7 @@ from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.supervised import SupervisedExample, length_grouped_batches
 from astuner_rl.learning.tiny.solve_rate import SolveRate, solve_rate
 from astuner_rl.learning.tiny.targets import read_targets
+from astuner_rl.one_thread import one_intra_op_thread
 
 ADAMW_LR = 4e-3
 MUON_LR = 0.03
@@ -138,17 +138,6 @@ def warm_start(
             if step >= planned and (is_flat(evaluations) or step >= MOST * planned):
                 break
     return evaluations
-
-
-@contextmanager
-def one_intra_op_thread() -> Iterator[None]:
-    """Compute here without cutting operations in two: where they are cut changes their rounding."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def is_flat(evaluations: Sequence[Evaluation]) -> bool:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from astuner_rl.samplers.kv_cache import AttentionPlan, SlotCache, Tile, padded_keys, rows_missing
+from astuner_rl.samplers.kv_cache import (
+    AttentionPlan,
+    SlotCache,
+    Tile,
+    key_counts,
+    padded_keys,
+)
+from astuner_rl.samplers.row_blocks import QueryRows
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
+QUERY_ROWS = [QueryRows(multiple=4), QueryRows(multiple=16, block=16)]
 
 
 @pytest.mark.parametrize(
@@ -18,18 +26,19 @@ def test_keys_attended_to_are_a_function_of_the_position(position: int, keys: in
     assert padded_keys(position, 1000) == keys
 
 
-def test_rows_are_filled_up_to_a_multiple() -> None:
-    assert [rows_missing(rows) for rows in (0, 1, 15, 16, 17, 34)] == [16, 15, 1, 0, 15, 14]
-    assert [rows_missing(rows, 4) for rows in (0, 1, 3, 4, 5, 34)] == [4, 3, 1, 0, 3, 2]
+def test_all_numbers_of_keys_are_named() -> None:
+    assert key_counts(64) == [64]
+    assert key_counts(448) == sorted({padded_keys(position, 448) for position in range(448)})
 
 
-def new_cache() -> SlotCache:
+def new_cache(query_rows: QueryRows) -> SlotCache:
     return SlotCache(
         layers=1,
         slots=5,
         capacity=64,
         kv_heads=KV_HEADS,
         head_dim=DIM,
+        query_rows=query_rows,
         dtype=torch.float32,
         device=torch.device("cpu"),
     )
@@ -50,7 +59,10 @@ def dense(
 
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("slots", [[0, 1], [1, 4]], ids=["consecutive", "scattered"])
-def test_prefill_then_decode_equals_dense_attention(slots: list[int], window: int | None) -> None:
+@pytest.mark.parametrize("query_rows", QUERY_ROWS, ids=["at once", "in blocks"])
+def test_prefill_then_decode_equals_dense_attention(
+    slots: list[int], window: int | None, query_rows: QueryRows
+) -> None:
     generator = torch.Generator().manual_seed(0)
     lengths = [7, 3]
     tensors = [
@@ -58,7 +70,7 @@ def test_prefill_then_decode_equals_dense_attention(slots: list[int], window: in
         for heads in (HEADS, KV_HEADS, KV_HEADS)
     ]
     expected = [dense(*(tensor[i] for tensor in tensors), window) for i in range(2)]
-    cache = new_cache()
+    cache = new_cache(query_rows)
 
     # All tokens but the last, one tile a sequence, and two padding tokens.
     plan = AttentionPlan(
@@ -105,7 +117,7 @@ def test_prefill_then_decode_equals_dense_attention(slots: list[int], window: in
 
 
 def test_a_copied_prefix_is_what_was_stored() -> None:
-    cache = new_cache()
+    cache = new_cache(QUERY_ROWS[0])
     cache.keys[0][1] = 1.0
     cache.values[0][1] = 2.0
     cache.copy_prefix(source=1, target=3, length=2)
