@@ -54,7 +54,7 @@ from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.samplers.vllm import VllmSamplerConfig
 from astuner_rl.tracing.intervals import Interval, bootstrap_interval
 from astuner_rl.tracing.metrics import MetricsLine, read_metrics
-from astuner_rl.types import Episode, EpisodeStatus
+from astuner_rl.types import EpisodeStatus, Group
 from benchmarks.processes import family, memory_gb, peak_rss_gb
 from benchmarks.random_model import save_random_model
 from benchmarks.report import RESULTS, Bar, commit, report
@@ -116,6 +116,8 @@ class Benchmark:
     bars: Callable[[Results], dict[str, Bar]]
     sft_examples: int
     """Demonstrations that supervised learning goes on with; fewer if the environment has fewer."""
+    samples: int = 1
+    """Episodes of each task that measure a policy at temperature 1."""
 
     def part(self, name: str) -> Part:
         """Return the part of that name."""
@@ -128,6 +130,8 @@ class Plan:
 
     tasks: int
     """Held-out tasks of each set."""
+    samples: int = 1
+    """Episodes of each of them at temperature 1; greedily, one."""
     settings: tuple[str, ...]
     """Settings of every run, besides environment, algorithm and seed."""
     variant: tuple[str, ...] = ()
@@ -153,9 +157,12 @@ class Result:
     """Digest of the weights that the run began with."""
     tasks: int
     solved: dict[str, str]
-    """By set and decoding, ``heldout T=1``: a 1 for each task that was solved, else a 0."""
+    """By set and decoding, ``heldout T=1``: a digit for each task, how many of its episodes solved
+    it."""
+    samples: int = 1
+    """Episodes of each task at temperature 1."""
     rewards: dict[str, list[float]] = field(default_factory=dict)
-    """By set and decoding, the reward of each task, the mean over its agents."""
+    """By set and decoding, the reward of each task, the mean over its episodes and their agents."""
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     """By set and decoding, the means of what workflow and judge measure, such as
     ``judge/illegal``."""
@@ -170,8 +177,13 @@ class Result:
     """Of the machine, when the run began and when it ended."""
 
     def accuracy(self, name: str) -> float:
-        """Share of the tasks that was solved."""
-        return statistics.fmean(_outcomes(self.solved[name]))
+        """Share of the episodes that solved their task."""
+        return statistics.fmean(self.outcomes(name))
+
+    def outcomes(self, name: str) -> list[float]:
+        """For each task, the share of its episodes that solved it."""
+        episodes = _episodes_of_a_task(name.rpartition(" ")[2], self.samples)
+        return [int(solved) / episodes for solved in self.solved[name]]
 
 
 Results: TypeAlias = Mapping[tuple[str, int], Result]
@@ -184,12 +196,7 @@ def gain(before: Result, after: Result, name: str) -> Interval:
     ``heldout T=1`` of 0110 before and 1110 after is a gain of 0.25: one task of four was learned.
     """
     return bootstrap_interval(
-        [
-            new - old
-            for old, new in zip(
-                _outcomes(before.solved[name]), _outcomes(after.solved[name]), strict=True
-            )
-        ],
+        [new - old for old, new in zip(before.outcomes(name), after.outcomes(name), strict=True)],
         seed=0,
     )
 
@@ -202,8 +209,9 @@ def reward_gain(before: Result, after: Result, name: str) -> Interval:
     )
 
 
-def _outcomes(solved: str) -> list[float]:
-    return [float(outcome) for outcome in solved]
+def _episodes_of_a_task(decoding: str, samples: int) -> int:
+    """Greedy replies to a task are all the same, so one is enough."""
+    return samples if DECODINGS[decoding] > 0 else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +228,7 @@ class Store:
     reuse: bool
     """Whether a result of another commit will do."""
 
-    def find(self, part: str, *, seed: int, command: Sequence[str], tasks: int) -> Result | None:
+    def find(self, part: str, *, seed: int, command: Sequence[str], plan: Plan) -> Result | None:
         """Return what was kept of a part with these settings and from the same first weights."""
         path = self._path(part, seed)
         if not path.exists():
@@ -230,7 +238,7 @@ class Store:
         same_settings = (
             result.command == tuple(command)
             and result.settings == digest_of_settings(part, command)
-            and result.tasks == tasks
+            and (result.tasks, result.samples) == (plan.tasks, plan.samples)
             and result.first_weights == self.first_weights
         )
         same_commit = result.commit == self.commit and not self.commit.endswith("-dirty")
@@ -302,26 +310,26 @@ class Measured:
     means: dict[str, dict[str, float]]
 
 
-def measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
+def measured_policy(config: ExperimentConfig, *, plan: Plan) -> Measured:
     """Play the first tasks of every held-out set, greedily and at temperature 1.
 
     Raises:
         RuntimeError: An episode failed, so that the tasks would not be the same for all policies.
     """
-    return asyncio.run(_measured_policy(config, tasks=tasks))
+    return asyncio.run(_measured_policy(config, plan=plan))
 
 
-async def _measured_policy(config: ExperimentConfig, *, tasks: int) -> Measured:
+async def _measured_policy(config: ExperimentConfig, *, plan: Plan) -> Measured:
     if not isinstance(config.sampler, TransformersSamplerConfig):
         assert isinstance(config.sampler, VllmSamplerConfig)
         context = config.sampler.context_length
         config = replace(config, sampler=TransformersSamplerConfig(context_length=context))
     with closing(build_environment(config)) as environment:
-        return await _measured_in(environment, config, tasks=tasks)
+        return await _measured_in(environment, config, plan=plan)
 
 
 async def _measured_in(
-    environment: Environment, config: ExperimentConfig, *, tasks: int
+    environment: Environment, config: ExperimentConfig, *, plan: Plan
 ) -> Measured:
     opened = open_policy(config, environment)
     measured = Measured({}, {}, {})
@@ -330,15 +338,26 @@ async def _measured_in(
         for decoding, temperature in DECODINGS.items():
             evaluator = HeldOutEvaluator(
                 runner=runner,
-                config=EvalConfig(tasks=tasks, samples=1, temperature=temperature),
+                config=EvalConfig(
+                    tasks=plan.tasks,
+                    samples=_episodes_of_a_task(decoding, plan.samples),
+                    temperature=temperature,
+                ),
                 seed=config.seed,
             )
             # The step is a part of every draw's name; one step for all pairs the draws.
             for name, evaluation in (await evaluator.run(step=0)).items():
-                measured.solved[f"{name} {decoding}"] = _successes(evaluation.episodes)
+                measured.solved[f"{name} {decoding}"] = _successes(evaluation.groups)
                 measured.rewards[f"{name} {decoding}"] = [
-                    round(statistics.fmean(episode.rewards.values()), REWARD_DIGITS)
-                    for episode in evaluation.episodes
+                    round(
+                        statistics.fmean(
+                            reward
+                            for episode in group.episodes
+                            for reward in episode.rewards.values()
+                        ),
+                        REWARD_DIGITS,
+                    )
+                    for group in evaluation.groups
                 ]
                 measured.means[f"{name} {decoding}"] = {
                     figure: interval.mean for figure, interval in evaluation.figures().items()
@@ -348,11 +367,12 @@ async def _measured_in(
     return measured
 
 
-def _successes(episodes: Sequence[Episode]) -> str:
-    for episode in episodes:
-        if episode.status is EpisodeStatus.FAILED:
-            raise RuntimeError(f"{episode.task_id}: no episode may fail, got {episode.reason}")
-    return "".join(str(int(episode.success)) for episode in episodes)
+def _successes(groups: Sequence[Group]) -> str:
+    for group in groups:
+        for episode in group.episodes:
+            if episode.status is EpisodeStatus.FAILED:
+                raise RuntimeError(f"{episode.task_id}: no episode may fail, got {episode.reason}")
+    return "".join(str(sum(episode.success for episode in group.episodes)) for group in groups)
 
 
 def digest_of_first_weights(settings: Sequence[str]) -> str:
@@ -385,11 +405,11 @@ def digest_of_settings(part: str, command: Sequence[str]) -> str:
 def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
     """The scores of the policy that a run starts from."""
     command = (*part.environment, f"seed={seed}", *plan.settings)
-    found = store.find(part.base, seed=seed, command=command, tasks=plan.tasks)
+    found = store.find(part.base, seed=seed, command=command, plan=plan)
     if found is not None:
         return found
     print(f"{part.base}, seed {seed}: measuring", flush=True)
-    measured = measured_policy(compose_experiment(command), tasks=plan.tasks)
+    measured = measured_policy(compose_experiment(command), plan=plan)
     return store.keep(
         Result(
             part=part.base,
@@ -399,6 +419,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
             settings=digest_of_settings(part.base, command),
             first_weights=store.first_weights,
             tasks=plan.tasks,
+            samples=plan.samples,
             solved=measured.solved,
             rewards=measured.rewards,
             means=measured.means,
@@ -407,10 +428,10 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
 
 
 def trained_policy(
-    part: Part, seed: int, command: Sequence[str], *, tasks: int, store: Store
+    part: Part, seed: int, command: Sequence[str], *, plan: Plan, store: Store
 ) -> Result:
     """Train as the settings say and measure the last policy, unless that was done before."""
-    found = store.find(part.name, seed=seed, command=command, tasks=tasks)
+    found = store.find(part.name, seed=seed, command=command, plan=plan)
     if found is not None:
         print(f"{part.name}, seed {seed}: kept from {found.commit}")
         return found
@@ -423,7 +444,7 @@ def trained_policy(
     lines = read_metrics(run / "metrics.jsonl")
     print(f"{part.name}, seed {seed}: measuring", flush=True)
     last = of_trained_run(compose_experiment([f"run.resume={run}"]))
-    measured = measured_policy(last, tasks=tasks)
+    measured = measured_policy(last, plan=plan)
     return store.keep(
         Result(
             part=part.name,
@@ -432,7 +453,8 @@ def trained_policy(
             command=tuple(command),
             settings=digest_of_settings(part.name, command),
             first_weights=store.first_weights,
-            tasks=tasks,
+            tasks=plan.tasks,
+            samples=plan.samples,
             solved=measured.solved,
             rewards=measured.rewards,
             means=measured.means,
@@ -465,7 +487,7 @@ def sft_policy(part: Part, seed: int, *, seconds: float, plan: Plan, store: Stor
     """Continue the warm start by supervised learning for about so many seconds."""
     steps = plan.sft_steps or _steps_in(part, seconds, seed=seed, plan=plan, store=store)
     command = sft_command(part, seed, steps=steps, examples=plan.sft_examples, plan=plan)
-    return trained_policy(part, seed, command, tasks=plan.tasks, store=store)
+    return trained_policy(part, seed, command, plan=plan, store=store)
 
 
 def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store) -> int:
@@ -514,12 +536,12 @@ def measure(
             if part.as_long_as is not None:
                 other = benchmark.part(part.as_long_as)
                 as_long = results.get((other.name, seed)) or trained_policy(
-                    other, seed, command_of(other, seed, plan=plan), tasks=plan.tasks, store=store
+                    other, seed, command_of(other, seed, plan=plan), plan=plan, store=store
                 )
                 result = sft_policy(part, seed, seconds=as_long.train_s, plan=plan, store=store)
             else:
                 command = command_of(part, seed, plan=plan)
-                result = trained_policy(part, seed, command, tasks=plan.tasks, store=store)
+                result = trained_policy(part, seed, command, plan=plan, store=store)
             results[part.name, seed] = result
             print_result(results[part.base, seed], result)
     return results
@@ -553,6 +575,7 @@ def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
             "peak_rss_gb": after.peak_rss_gb,
             "load_average": after.load_average,
             "tasks": after.tasks,
+            "samples_at_temperature_1": after.samples,
             "scores": {
                 name: {
                     "before": results[part.base, seed].accuracy(name),
@@ -659,6 +682,7 @@ def main(benchmark: Benchmark) -> None:
     else:
         plan = Plan(
             tasks=TASKS,
+            samples=benchmark.samples,
             settings=tuple(options.settings),
             variant=tuple(options.variant),
             sft_examples=benchmark.sft_examples,

@@ -27,6 +27,7 @@ from benchmarks.learning_werewolves import bars as bars_of_werewolves
 from benchmarks.random_model import save_random_model
 
 BASE = "base"
+PLAN = Plan(tasks=4, settings=(), sft_examples=9, sft_steps=None)
 
 
 def result(
@@ -57,6 +58,16 @@ def test_a_gain_is_paired_by_task() -> None:
     swapped = gain(result(BASE, "0110"), result("grpo", "1001"), HEADLINE)
     assert swapped.mean == 0.0
     assert swapped.low < 0.0 < swapped.high
+
+
+def test_several_episodes_of_a_task_count_as_their_share_and_greedy_ones_as_one() -> None:
+    before = replace(
+        result(BASE, "0143"), solved={HEADLINE: "0143", "heldout greedy": "0111"}, samples=4
+    )
+    assert before.outcomes(HEADLINE) == [0.0, 0.25, 1.0, 0.75]
+    assert before.outcomes("heldout greedy") == [0.0, 1.0, 1.0, 1.0]
+    after = replace(before, solved={HEADLINE: "1144", "heldout greedy": "0111"})
+    assert gain(before, after, HEADLINE).mean == 0.125
 
 
 def test_results_of_other_numbers_of_tasks_cannot_be_paired() -> None:
@@ -133,23 +144,24 @@ def grpo() -> Result:
 
 def test_a_kept_result_comes_back_as_it_was(tmp_path: Path, grpo: Result) -> None:
     kept = store(tmp_path).keep(replace(grpo, load_average=[0.5, 2.0]))
-    found = store(tmp_path).find("grpo", seed=0, command=kept.command, tasks=4)
+    found = store(tmp_path).find("grpo", seed=0, command=kept.command, plan=PLAN)
     assert found == kept
 
 
 def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path, grpo: Result) -> None:
     kept = store(tmp_path).keep(grpo)
     find = store(tmp_path, reuse=True).find
-    assert find("grpo", seed=1, command=kept.command, tasks=4) is None
-    assert find("ppo", seed=0, command=kept.command, tasks=4) is None
-    assert find("grpo", seed=0, command=[*kept.command, "algo.lr=1"], tasks=4) is None
-    assert find("grpo", seed=0, command=kept.command, tasks=8) is None
+    assert find("grpo", seed=1, command=kept.command, plan=PLAN) is None
+    assert find("ppo", seed=0, command=kept.command, plan=PLAN) is None
+    assert find("grpo", seed=0, command=[*kept.command, "algo.lr=1"], plan=PLAN) is None
+    assert find("grpo", seed=0, command=kept.command, plan=replace(PLAN, tasks=8)) is None
+    assert find("grpo", seed=0, command=kept.command, plan=replace(PLAN, samples=2)) is None
 
 
 def test_a_result_of_other_defaults_is_measured_anew(tmp_path: Path, grpo: Result) -> None:
     kept = store(tmp_path).keep(replace(grpo, settings="of another day"))
     find = store(tmp_path, reuse=True).find
-    assert find("grpo", seed=0, command=kept.command, tasks=4) is None
+    assert find("grpo", seed=0, command=kept.command, plan=PLAN) is None
 
 
 def test_all_settings_count_but_for_the_first_policy_those_of_training() -> None:
@@ -163,7 +175,7 @@ def test_all_settings_count_but_for_the_first_policy_those_of_training() -> None
 def test_results_from_other_first_weights_are_measured_anew(tmp_path: Path, grpo: Result) -> None:
     kept = store(tmp_path).keep(grpo)
     find = store(tmp_path, first_weights="dead", reuse=True).find
-    assert find("grpo", seed=0, command=kept.command, tasks=4) is None
+    assert find("grpo", seed=0, command=kept.command, plan=PLAN) is None
 
 
 def test_a_digest_is_of_every_weight(tmp_path: Path) -> None:
@@ -193,13 +205,13 @@ def test_another_commit_counts_only_where_asked_for(
 ) -> None:
     kept = store(tmp_path).keep(replace(grpo, commit=before))
     again = store(tmp_path, commit=now, reuse=reuse).find(
-        "grpo", seed=0, command=kept.command, tasks=4
+        "grpo", seed=0, command=kept.command, plan=PLAN
     )
     assert (again is not None) == found
 
 
 def test_supervised_learning_is_given_its_steps_and_nothing_of_rewards() -> None:
-    plan = Plan(tasks=4, settings=("model=tiny",), sft_examples=9, sft_steps=None)
+    plan = replace(PLAN, settings=("model=tiny",))
     assert sft_command(SFT, 2, steps=7, examples=9, plan=plan) == [
         "env=gsm8k",
         "algo=sft",
@@ -214,7 +226,7 @@ def test_supervised_learning_is_given_its_steps_and_nothing_of_rewards() -> None
 
 def test_a_variant_is_of_what_learns_by_reward_and_has_a_name_of_its_own() -> None:
     variant = ("sampler=vllm", "backbone=ray")
-    plan = Plan(tasks=4, settings=(), variant=variant, sft_examples=9, sft_steps=None)
+    plan = replace(PLAN, variant=variant)
     assert command_of(GRPO, 2, plan=plan) == ["env=gsm8k", "algo=grpo", "seed=2", *variant]
     assert part_names(BENCHMARK, variant) == ["grpo", "control", "ppo"]
     assert part_names(BENCHMARK, ()) == ["grpo", "control", "ppo", "sft"]
