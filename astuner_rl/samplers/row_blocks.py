@@ -78,7 +78,7 @@ class BlockLinear(torch.nn.Linear):
             linear(input[..., rows, :], self.weight, self.bias)
             for rows in cut(input.shape[-2], self._blocks)
         ]
-        return torch.cat(results, dim=-2)
+        return _joined(results)
 
 
 def cut_products(model: torch.nn.Module) -> bool:
@@ -181,4 +181,8 @@ def attention(
         )
         for rows in blocks
     ]
-    return results[0] if len(results) == 1 else torch.cat(results, dim=2)
+    return _joined(results)
+
+
+def _joined(results: list[torch.Tensor]) -> torch.Tensor:
+    return results[0] if len(results) == 1 else torch.cat(results, dim=-2)
