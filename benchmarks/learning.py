@@ -117,7 +117,7 @@ class Benchmark:
     sft_examples: int
     """Demonstrations that supervised learning goes on with; fewer if the environment has fewer."""
     samples: int = 1
-    """Episodes of each task that measure a policy at temperature 1."""
+    """Episodes of each task that measure a policy at temperature 1, nine at most."""
 
     def part(self, name: str) -> Part:
         """Return the part of that name."""

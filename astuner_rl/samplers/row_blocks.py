@@ -27,8 +27,8 @@ _WAYS_TO_CUT = ((3 * ROWS, ROWS), (ROWS,))
 """Rows of the blocks into which a product of a layer is cut, by how fast that is."""
 _COUNTS = (16, 32, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768)
 """Of rows that are looked at."""
-_LARGE, _COUNTS_OF_LARGE = 2**24, 128
-"""Weights of which fewer counts are looked at, and up to which: the others would take seconds."""
+_LARGE, _MOST_OF_LARGE = 2**24, 128
+"""Of layers with more weights only counts up to this are looked at; the others take seconds."""
 
 
 def rows_missing(rows: int, multiple: int = ROWS) -> int:
@@ -112,7 +112,7 @@ def _way_to_cut(layer: torch.nn.Linear) -> Sequence[int] | None:
 def _alike(layer: torch.nn.Linear) -> bool:
     generator = torch.Generator().manual_seed(0)
     row = torch.randn(1, layer.in_features, generator=generator)
-    most = _COUNTS_OF_LARGE if layer.weight.numel() > _LARGE else max(_COUNTS)
+    most = _MOST_OF_LARGE if layer.weight.numel() > _LARGE else max(_COUNTS)
     return alike(
         lambda rows: layer(row.repeat(rows, 1)), [count for count in _COUNTS if count <= most]
     )
@@ -173,7 +173,10 @@ def attention(
     scaling: float,
     block: int | None,
 ) -> torch.Tensor:
-    """Attention of queries [n, K, R, D], so many rows at a time; mask [n, 1, R, keys], as query."""
+    """Attention of so many rows of queries at a time, None for all at once.
+
+    Query [n, K, R, D], key and value [n, K, keys, D], mask [n, 1, R, keys] -> as query.
+    """
     blocks = [slice(None)] if block is None else cut(query.shape[2], (block,))
     results = [
         scaled_dot_product_attention(
