@@ -35,6 +35,13 @@ class Answer:
     """Which limit cut it short; empty if it is whole."""
 
 
+class _Turn(asyncio.Lock):
+    """Held by whoever asks a question, while others who ask the same wait."""
+
+    failure: JudgeError | None = None
+    """Why it came to nothing: those who waited need not try it once more."""
+
+
 class AttemptError(Exception):
     """An attempt came to nothing, but another one may not."""
 
@@ -68,10 +75,10 @@ class Asking:
         self._attempts = attempts
         self._setting = setting
         self._kept: dict[str, str] = {}
-        # Of questions that are being asked: who asks the same waits and finds the answer kept.
-        # Locks belong to the event loop that made them.
-        self._locks: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]
+        # Of questions that are being asked: who asks the same waits and finds the answer kept. They
+        # belong to the event loop that made them.
+        self._turns: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, WeakValueDictionary[str, _Turn]
         ] = WeakKeyDictionary()
 
     async def ask(self, messages: Messages, *, parse: Callable[[str], T], temperature: float) -> T:
@@ -81,24 +88,31 @@ class Asking:
             JudgeError: The model refused, or gave no usable answer in so many attempts.
         """
         question = json.dumps([temperature, [dict(each) for each in messages]])
-        async with self._lock(question):
+        turn = self._turn(question)
+        async with turn:
+            if turn.failure is not None:
+                raise JudgeError(str(turn.failure))
             if (kept := self._kept.get(question)) is not None:
                 try:
                     return parse(kept)
                 except ValueError:
                     pass  # another parser found it usable: this one has to ask
-            answer, read = await self._usable(messages, parse=parse, temperature=temperature)
+            try:
+                answer, read = await self._usable(messages, parse=parse, temperature=temperature)
+            except JudgeError as error:
+                turn.failure = error
+                raise
             self._kept[question] = answer
             if len(self._kept) > _KEPT_ANSWERS:
                 self._kept.pop(next(iter(self._kept)))  # the oldest
             return read
 
-    def _lock(self, question: str) -> asyncio.Lock:
-        locks = self._locks.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
-        lock = locks.get(question)
-        if lock is None:
-            lock = locks[question] = asyncio.Lock()
-        return lock
+    def _turn(self, question: str) -> _Turn:
+        turns = self._turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+        turn = turns.get(question)
+        if turn is None:
+            turn = turns[question] = _Turn()
+        return turn
 
     async def _usable(
         self, messages: Messages, *, parse: Callable[[str], T], temperature: float

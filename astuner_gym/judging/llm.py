@@ -28,7 +28,7 @@ _SCORE: Final = re.compile(
 class LlmJudge:
     """Gives every agent a reward from 0 to 1, a tenth of the model's score.
 
-    Figures: ``attack`` and ``attack/<kind>``, 1 where the answer aims at the judge.
+    Figures: ``attack`` and ``attack/<kind>``, 1 where the answer aims at the judge and else 0.
 
     Args:
         model: Whom to ask.
@@ -70,9 +70,9 @@ class LlmJudge:
 
 
 def figures_of(attacks: Sequence[Attack]) -> dict[str, float]:
-    """Return the figures ``attack`` and ``attack/<kind>`` of one answer."""
+    """Return the figures ``attack`` and ``attack/<kind>`` of one answer, each 1 or 0."""
     figures = {ATTACK_FIGURE: float(bool(attacks))}
-    return figures | {f"{ATTACK_FIGURE}/{kind}": 1.0 for kind in attacks}
+    return figures | {f"{ATTACK_FIGURE}/{kind}": float(kind in attacks) for kind in Attack}
 
 
 def last_line(text: str) -> str:

@@ -30,7 +30,7 @@ import yaml
 from astuner_gym.errors import SettingError
 from astuner_gym.judge import Score
 from astuner_gym.judging.answers import answer_text, enclosed
-from astuner_gym.judging.brief import Brief
+from astuner_gym.judging.brief import RUBRIC_FORM, Brief
 from astuner_gym.judging.llm import ATTACK_FIGURE, figures_of
 from astuner_gym.judging.model import JudgeModel
 from astuner_gym.task import Task
@@ -39,12 +39,10 @@ from astuner_gym.yaml_text import yaml_text
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _VERDICT: Final = re.compile(r"\W*(?P<number>\d+)\W+(?P<verdict>yes|no)\W*", re.IGNORECASE)
-_FORM: Final = (
-    "You check one answer to a task against a list of questions. Answer each question from what "
-    "the answer says, not from what you would have liked it to say. Think in a few sentences. Then "
-    "end with one line for each question that holds nothing but its number and 'yes' or 'no', such "
-    "as '1: yes'."
+_VERDICT_SAID: Final = re.compile(
+    r"^[^\w\n]*\d+\s*:\s*(?:yes|no)\b[^\w\n]*$", re.IGNORECASE | re.MULTILINE
 )
+"""A line of an answer that the judge could take for its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +166,7 @@ class RubricJudge:
             TaskDataError: The task lacks a field that is to be shown.
         """
         answer = answer_text(result.output)
-        attacks = self._brief.attacks_in(task, answer)
+        attacks = self._brief.attacks_in(task, answer, verdict=_VERDICT_SAID)
         if self._brief.is_worthless(attacks):
             return Score(rewards={"*": 0.0}, success=False, metrics=figures_of(attacks))
         met = await check_criteria(
@@ -200,7 +198,7 @@ async def check_criteria(
     shown, rule = enclosed(material)
     verdicts = await model.ask(
         [
-            {"role": "system", "content": f"{_FORM}\n\n{numbered(criteria)}\n\n{rule}"},
+            {"role": "system", "content": f"{RUBRIC_FORM}\n\n{numbered(criteria)}\n\n{rule}"},
             {"role": "user", "content": shown},
         ],
         parse=lambda text: parse_verdicts(text, count=len(criteria)),

@@ -82,6 +82,8 @@ class LearningSettings:
         ):
             if value < 1:
                 raise SettingError(f"learn.{name} must be >= 1, got {value}; set learn.{name}=4")
+        if self.seed < 0:
+            raise SettingError(f"learn.seed must be >= 0, got {self.seed}; set learn.seed=0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -216,17 +216,19 @@ class Service:
     async def end(self) -> int:
         """End the service and remove its folder; returns its exit status."""
         self.retire()
-        # A cancelled caller gets no rest either until it has ended.
+        cancelled = False
         while not self._status.done():
             try:
                 await asyncio.wait([self._status])
             except asyncio.CancelledError:
-                continue
+                cancelled = True  # and gets no rest until the service has ended
         if not self._gone:
             self._gone = True
             self._held.close()
             os.close(self._pidfd)
             _remove(self._folder)  # a keeper that was killed has left it
+        if cancelled:
+            raise asyncio.CancelledError
         return self._status.result()
 
     def _reap(self) -> None:

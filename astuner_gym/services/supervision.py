@@ -47,7 +47,7 @@ class Supervision:
         self._idle: deque[Service] = deque()
         self._running: dict[int, Service] = {}
         self._failing: dict[int, ServiceStartError] = {}
-        """By the service's number, why it cannot be started."""
+        """By the service's number, why it could not be started, many times in a row."""
         self._closing = False
         self._changed = asyncio.Condition()
 
@@ -146,9 +146,9 @@ class Supervision:
         try:
             return await service.ended()
         finally:
-            await service.end()
             if service in self._idle:
                 self._idle.remove(service)
+            await service.end()
 
     async def _until(self, come: Callable[[], bool], *, hopeless: int) -> None:
         """Wait for a condition; ``hopeless`` services that cannot be started are too many.
@@ -159,12 +159,18 @@ class Supervision:
         """
         async with self._changed:
             await self._changed.wait_for(
-                lambda: come() or self._closing or len(self._failing) >= hopeless
+                lambda: come() or self._closing or len(self._without_hope()) >= hopeless
             )
         if self._closing:
             raise ServiceError("the service pool is closed")
         if not come():
-            raise next(iter(self._failing.values()))
+            raise self._without_hope()[0]
+
+    def _without_hope(self) -> list[ServiceStartError]:
+        """Return why services cannot be started; one that runs at last is none of them."""
+        return [
+            failure for number, failure in self._failing.items() if number not in self._running
+        ]
 
     async def _announce(self) -> None:
         async with self._changed:

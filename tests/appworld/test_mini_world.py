@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from random import Random
 
@@ -10,6 +11,7 @@ import pytest
 from astuner_envs.appworld.demonstrations import conversation, expert_replies
 from astuner_envs.appworld.mini.plan import numbered_variants
 from astuner_envs.appworld.mini.scenarios import TRAINED, UNSEEN
+from astuner_envs.appworld.world import CheckResult, WorldError, evaluate
 from tests.appworld.conftest import SCALE, Stage
 
 IDS = [id_ for _, id_, _ in numbered_variants(scale=SCALE)]
@@ -73,6 +75,28 @@ def test_harm_beside_the_task_is_subtracted(stage: Stage) -> None:
     assert played.outcome.checks is not None
     assert (played.outcome.checks.no_op_failed, played.outcome.checks.no_op) == (1, 1)
     assert played.score.reward("coder") == 0.0
+
+
+def test_a_text_may_hold_a_line_separator(stage: Stage) -> None:
+    variant = stage.variants["notenew0_1"]
+    written = variant.turns[0] + "\napis.simple_note.update_account_name("
+    written += 'access_token=token, first_name="X\u2028\x85", last_name="Y")'
+    played = stage.play("notenew0_1", [written, variant.turns[1]])
+    assert played.outcome.flags == ()
+    assert played.outcome.checks is not None
+    assert played.outcome.checks.no_op_failed == 1
+
+
+def test_a_fault_of_the_task_is_not_the_agents(stage: Stage) -> None:
+    evaluators = stage.environment.services[1]
+
+    async def run(task_id: str) -> CheckResult | None:
+        async with evaluators.lease() as lease:
+            return await evaluate(lease, task_id, {"phone": "[1]"})
+
+    assert asyncio.run(run("notenew0_1")) is None
+    with pytest.raises(WorldError, match="the evaluation of task buy-milk_1 must be answered"):
+        asyncio.run(run("buy-milk_1"))
 
 
 def test_splits_share_no_task_and_kinds_of_unseen_are_not_trained(stage: Stage) -> None:

@@ -95,6 +95,11 @@ class AppWorldConfig:
         folders = mini_world() if root is None else DataFolders.of_root(Path(root))
         held_out = self.tasks.held_out or (["heldout", "unseen"] if root is None else ["dev"])
         ids = self.tasks.ids or split_ids(folders.open, self.tasks.train)
+        for id_ in self.tasks.ids or ():
+            if not (folders.open / "tasks" / id_).is_dir():
+                raise SettingError(
+                    f"env.tasks.ids must name folders of {folders.open / 'tasks'}, got {id_!r}"
+                )
         logs = None if self.logs is None else Path(self.logs).absolute()
         # Imports take seconds on a free machine, and minutes where many start at once.
         patience = Patience(start_s=600.0)

@@ -86,9 +86,20 @@ EXPLOITS: Final[Mapping[str, str]] = {
     "match base:\n    case object(__subclasses__=every):\n        pass\n"
     "found = [c for c in every() if 'FileIO' in str(c)]\n"
     f'print("LEAK", found[0]("{_TRUTH}/answer.json").read())',
+    "attribute by all operators": "if True:\n    from operator import *\nu = '_' + '_'\n"
+    "base = attrgetter(u + 'class' + u + '.' + u + 'base' + u)(())\n"
+    "found = [c for c in attrgetter(u + 'subclasses' + u)(base)() if 'FileIO' in str(c)]\n"
+    f'print("LEAK", found[0]("{_TRUTH}/answer.json").read())',
+    "attribute by a format": "import string\ngot, u = [], '_' + '_'\n"
+    "class Taking(string.Formatter):\n    def format_field(self, value, spec):\n"
+    "        got.append(value)\n        return ''\n"
+    "Taking().format('{{0.' + u + 'class' + u + '.' + u + 'base' + u + '}}', ())\n"
+    "Taking().format('{{0.' + u + 'subclasses' + u + '}}', got[0])\n"
+    "found = [c for c in got[1]() if 'FileIO' in str(c)]\n"
+    f'print("LEAK", found[0]("{_TRUTH}/answer.json").read())',
     "frame of a generator": "def walk():\n    yield g.gi_frame.f_back.f_back\ng = walk()\n"
-    "names = next(g)\nwhile names.f_back:\n    names = names.f_back\n"
-    'print("LEAK", names.f_globals["GroundTruth"])',
+    "frame = next(g)\nwhile 'TestTracker' not in frame.f_globals:\n    frame = frame.f_back\n"
+    'print("LEAK", frame.f_globals["Task"].load("{task_id}").ground_truth.answer)',
     "tokens of leases": _MODULES + 'print("LEAK" if modules["posix"].read(0, 99) else "no")',
     "connections of the front": _MODULES + "found = []\nfor number in range(64):\n    try:\n"
     "        peer = modules['_socket'].socket(fileno=number).getsockname()\n"

@@ -54,7 +54,7 @@ def evaluator_command(python: Path, folders: DataFolders) -> ServiceCommand:
     assert token_reader.__file__ is not None
     script = str(ENGINE_SCRIPTS / "evaluator.py")
     return ServiceCommand(
-        argv=[str(python), script, PORT, str(folders.sealed.parent), token_reader.__file__]
+        argv=[str(python), script, PORT, FOLDER, str(folders.sealed), token_reader.__file__]
     )
 
 

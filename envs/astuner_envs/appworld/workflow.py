@@ -111,8 +111,7 @@ class AppWorldWorkflow:
                         message = NO_CODE
                         continue
                     flags |= dict.fromkeys(attempts(code))
-                    execution = await world.execute(code)
-                    message = shown(execution.output) or WORLD_ENDED
+                    message = shown(await world.execute(code)) or WORLD_ENDED
                     completed = await world.completed()
                 changes = None if world.ended else await world.changes()
                 flags |= dict.fromkeys(await world.alarms())

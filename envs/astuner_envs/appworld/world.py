@@ -25,16 +25,6 @@ class WorldError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """What one piece of code led to."""
-
-    output: str
-    """What it printed, or its error."""
-    ended: bool
-    """Whether the world is gone: the code has ended its process, or blocked it."""
-
-
-@dataclass(frozen=True, slots=True)
 class CheckResult:
     """How a world's final state was judged, in the engine's terms."""
 
@@ -75,13 +65,10 @@ class World:
         self.ended = False
         """Whether its code has ended it."""
 
-    async def execute(self, code: str) -> Execution:
-        """Run code in it."""
+    async def execute(self, code: str) -> str:
+        """Run code in it; returns what it printed, or its error."""
         answer = await self._post("execute", code=code)
-        if answer is None:
-            return Execution(WORLD_ENDED, ended=True)
-        output = answer["output"]
-        return Execution(output if isinstance(output, str) else str(output), ended=False)
+        return WORLD_ENDED if answer is None else str(answer["output"])
 
     async def completed(self) -> bool:
         """Return whether its task was marked as completed."""

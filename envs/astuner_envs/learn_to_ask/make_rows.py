@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnusableInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    lines = (json.dumps(row.record, ensure_ascii=False) + "\n" for row in made.rows)
+    # Escaped: a text may hold half of a pair of surrogates, which UTF-8 cannot.
+    lines = (json.dumps(row.record) + "\n" for row in made.rows)
     options.rows.write_text("".join(lines), "utf-8")
     for row, reason in made.failures:
         print(f"left out {row}: {reason}", file=sys.stderr)

@@ -36,6 +36,9 @@ def kinds(answer: str, task: str = "") -> list[str]:
         (r"\boxed{4} or \boxed{5}", "several"),
         ("The answer is 4 or 5.", "several"),
         ("#### 4 or 5", "several"),
+        ("#### 18 dollars or 24 dollars", "several"),
+        ("The answer is 3/4. No, the answer is 1/2.", "several"),
+        ("#### B\n#### C", "several"),
     ],
 )
 def test_a_trick_is_told_by_its_kind(answer: str, kind: str) -> None:
@@ -53,6 +56,13 @@ def test_a_trick_is_told_by_its_kind(answer: str, kind: str) -> None:
         "She scored 10 points and her team won the best prize.",
         "The criteria for a good answer are many.",
         "Forget the umbrella.",
+        "The answer is 18.\n#### 18 dollars",
+        "The answer is 0.75, so it is\n#### 3/4",
+        r"\boxed{1/2}",
+        "#### 60 km/h",
+        "#### Setting it up\nx = 4\n#### Solving it\nx = 4",
+        "#### 1. Set it up\n#### 2. Solve it\nThe answer is 4.",
+        "a" + "\n" * 100_000 + " " * 100_000 + "b",  # takes minutes where a rule goes back
     ],
 )
 def test_honest_answers_are_no_tricks(answer: str) -> None:

@@ -168,6 +168,24 @@ def test_the_same_question_is_paid_for_once_even_when_asked_at_once() -> None:
     assert len(server.requests) == 2
 
 
+def test_the_same_question_fails_once_for_all_who_ask_it_at_once() -> None:
+    with ChatServer(lambda messages: "none") as server, pytest.raises(ExceptionGroup) as failed:
+        asyncio.run(all_failing(server, asked=3))
+    assert [type(error) for error in failed.value.exceptions] == [JudgeError] * 3
+    assert len(server.requests) == 2
+
+
+async def all_failing(server: ChatServer, *, asked: int) -> None:
+    endpoint = ChatEndpoint(config(server, attempts=2))
+    try:
+        answers = await asyncio.gather(
+            *(endpoint.ask(QUESTION, parse=number) for _ in range(asked)), return_exceptions=True
+        )
+        raise ExceptionGroup("all", [each for each in answers if isinstance(each, Exception)])
+    finally:
+        await endpoint.close()
+
+
 def test_a_question_at_another_temperature_or_of_another_parser_is_asked_anew() -> None:
     async def run(server: ChatServer) -> list[object]:
         endpoint = ChatEndpoint(config(server))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -324,6 +325,58 @@ def test_service_that_cannot_start_fails_whoever_waits(
         finally:
             pool.close()
 
+    asyncio.run(run())
+
+
+def test_services_that_never_get_ready_end_with_the_pool(tmp_path: Path) -> None:
+    async def run() -> None:
+        command = ServiceCommand(argv=[sys.executable, "-c", "import time; time.sleep(60)"])
+        with pytest.raises(ServiceStartError, match="ready within 0.5 s"):
+            async with ServicePool(command, 4, tmp_path, patience=Patience(start_s=0.5)):
+                pass
+
+    asyncio.run(run())
+    assert keepers_of(os.getpid()) == []
+
+
+def test_service_that_starts_at_last_is_waited_for(tmp_path: Path) -> None:
+    """Its failures before are no reason to refuse a lease while another episode has it."""
+    tries = tmp_path / "tries"
+    argv = [
+        *["sh", "-c", 'echo >> "$1"; test $(wc -l < "$1") -gt 3 || exit 3; shift; exec "$@"'],
+        *["sh", str(tries), *COUNTING.argv],
+    ]
+
+    async def run() -> None:
+        pool = ServicePool(ServiceCommand(argv=argv), 1, tmp_path, patience=IMPATIENT)
+        try:
+            with pytest.raises(ServiceStartError, match="ended with 3"):
+                async with pool.lease():
+                    pass
+            while len(tries.read_text()) < 4:
+                await asyncio.sleep(0.01)
+            first = await take(pool)
+            second = asyncio.create_task(take(pool))
+            await asyncio.sleep(0.2)
+            await first.aclose()
+            await (await second).aclose()
+        finally:
+            pool.close()
+
+    async def take(pool: ServicePool) -> contextlib.AsyncExitStack:
+        """Wait for a lease, also while no service can be started."""
+        held = contextlib.AsyncExitStack()
+        while True:
+            try:
+                await held.enter_async_context(pool.lease())
+            except ServiceStartError:
+                assert not begun, "the service has run"
+                await asyncio.sleep(0.01)
+            else:
+                begun.append(True)
+                return held
+
+    begun: list[bool] = []
     asyncio.run(run())
 
 

@@ -1,6 +1,7 @@
-"""Evaluates states of worlds with AppWorld's engine: ``evaluator.py PORT FOLDER TOKEN-READER``.
+"""Evaluates states of worlds in AppWorld's engine: ``evaluator.py PORT FOLDER DATA TOKEN-READER``.
 
-This process holds the ground truth and executes no agent's code. FOLDER has ``data`` with it.
+This process holds the ground truth, which is in DATA, and executes no agent's code. FOLDER is the
+one folder that it writes; it is empty and gets a link to DATA.
 ``POST /evaluate`` takes ``{"task_id": …, "changes": {app: text}}``, the changes that an executor
 saved, and answers as the engine's evaluation does. What is no change of rows is refused with status
 422, since the statements are run.
@@ -24,8 +25,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-EXPERIMENT = f"evaluated-{os.getpid()}"
-"""Not shared with the evaluator of another run."""
+EXPERIMENT = "evaluated"
 LARGEST_MEMORY = 4 << 30
 _IN = re.compile(r"\bIN \([?, ]*\)", re.IGNORECASE)
 _CHANGE = re.compile(
@@ -37,6 +37,10 @@ _CHANGE = re.compile(
 """Rows by their values: without parentheses there is no function and no query within a change."""
 
 
+class NoStateError(ValueError):
+    """What an episode left is no state that the engine leads to."""
+
+
 class State(BaseModel):
     """What an episode left."""
 
@@ -46,7 +50,8 @@ class State(BaseModel):
 
 def main() -> None:
     """Serve until standard input ends."""
-    port, folder, reader_path = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    port, folder, data, reader_path = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+    (folder / "data").symlink_to(data)
     os.environ |= {"APPWORLD_ROOT": str(folder), "APPWORLD_CACHE": str(folder)}
     os.chdir(folder)
     specification = importlib.util.spec_from_file_location("token_reader", reader_path)
@@ -82,7 +87,7 @@ def build(folder: Path, tokens: Any) -> FastAPI:
         async with lock:
             try:
                 return {"output": evaluated(folder, state.task_id, state.changes)}
-            except ValueError as error:
+            except NoStateError as error:
                 response.status_code = 422
                 return {"message": str(error)}
 
@@ -93,59 +98,71 @@ def evaluated(folder: Path, task_id: str, changes: dict[str, str]) -> dict[str, 
     """Return how the changes are judged.
 
     Raises:
-        ValueError: There is no such task, or something is no change of rows.
+        NoStateError: Something is no change of rows, or the rows fit no table or no type.
+        Exception: There is no such task, or the engine cannot evaluate it, whatever is changed.
     """
+    tasks = folder / "data" / "tasks"
+    if task_id not in os.listdir(tasks):
+        raise LookupError(f"{task_id!r} is no task")
+    given = {path.stem: path.read_text() for path in (tasks / task_id / "dbs").glob("*.jsonl")}
+    try:
+        _check(changes, given=given)
+        return _report(folder, task_id, changes)
+    except (ValueError, sqlite3.Error, LookupError, TypeError, AttributeError) as error:
+        _report(folder, task_id, given)  # raises if it is the task that is at fault
+        raise NoStateError(f"the changes lead to no state: {error!r:.200}") from error
+
+
+def _report(folder: Path, task_id: str, changes: dict[str, str]) -> dict[str, Any]:
     from appworld.apps import get_all_apps
     from appworld.apps.model_lib import CachedDBHandler
     from appworld.evaluator import evaluate_task
 
-    if not re.fullmatch(r"\w+", task_id) or not (folder / "data" / "tasks" / task_id).is_dir():
-        raise ValueError(f"{task_id!r} is no task")
     output = folder / "experiments" / "outputs" / EXPERIMENT
     target = output / "tasks" / task_id / "dbs"
     target.mkdir(parents=True)
     try:
         for app in get_all_apps():
-            text = changes.get(app, "")
-            given = folder / "data" / "tasks" / task_id / "dbs" / f"{app}.jsonl"
-            before = given.read_text() if given.exists() else ""
-            _check(text, before=before, app=app)
-            (target / f"{app}.jsonl").write_text(text)
+            (target / f"{app}.jsonl").write_text(changes.get(app, ""))
         if "model_hashes" in changes:
-            if not isinstance(_parsed(changes["model_hashes"]), dict):
-                raise ValueError("hashes of models must be named")
             (target / "model_hashes.json").write_text(changes["model_hashes"])
         CachedDBHandler.reset()
         tracker = evaluate_task(task_id, EXPERIMENT, suppress_errors=True, save_report=False)
         report: dict[str, Any] = tracker.to_dict(stats_only=False)
         return report
-    except (sqlite3.Error, LookupError, TypeError, AttributeError) as error:
-        # The rows fit no table or no type: the state was not made by the engine.
-        raise ValueError(f"the changes lead to no state: {error!r:.200}") from error
     finally:
         CachedDBHandler.reset()
         shutil.rmtree(output, ignore_errors=True)
 
 
-def _check(text: str, *, before: str, app: str) -> None:
+def _check(changes: dict[str, str], *, given: dict[str, str]) -> None:
     """Let through what the task itself begins with, and beyond it changes of rows alone."""
-    known = set(before.splitlines())
-    for line in text.splitlines():
-        if line in known or not line.strip():
+    for app, text in changes.items():
+        if app == "model_hashes":
+            if not isinstance(_parsed(text), dict):
+                raise NoStateError("hashes of models must be named")
             continue
-        change = _parsed(line)
-        if not isinstance(change, list) or len(change) != 3 or not isinstance(change[0], str):
-            raise ValueError(f"{app}: a change has a statement, values and a mark, got {line:.100}")
-        statement = _IN.sub("", " ".join(change[0].split()))
-        if not _CHANGE.fullmatch(statement):
-            raise ValueError(f"{app}: only changes of rows are evaluated, got {statement!r:.100}")
+        known = set(given.get(app, "").split("\n"))
+        # Not splitlines(): a text in a row may hold a line separator, unescaped.
+        for line in text.split("\n"):
+            if line.strip() and line not in known:
+                _check_change(app, line)
+
+
+def _check_change(app: str, line: str) -> None:
+    change = _parsed(line)
+    if not isinstance(change, list) or len(change) != 3 or not isinstance(change[0], str):
+        raise NoStateError(f"{app}: a change has a statement, values and a mark, got {line:.100}")
+    statement = _IN.sub("", " ".join(change[0].split()))
+    if not _CHANGE.fullmatch(statement):
+        raise NoStateError(f"{app}: only changes of rows are evaluated, got {statement!r:.100}")
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ValueError("a change nests too deep") from error
+        raise NoStateError("a change nests too deep") from error
 
 
 if __name__ == "__main__":

@@ -421,12 +421,29 @@ async def _live(connection: socket.socket, folder: Path) -> None:
                 response = await client.post(f"/{method}", json=body)
                 status, content = response.status_code, response.json()
             except Exception as error:  # the engine's endpoints raise whatever they meet
-                status, content = 500, "".join(traceback.format_exception(error))[-1000:]
+                if method == "execute" and _cannot_be_read(body["code"]):
+                    status, content = 200, {"output": f"Execution failed. Traceback:\n{error!r}"}
+                else:
+                    status, content = 500, "".join(traceback.format_exception(error))[-1000:]
         connection.sendall(json.dumps({"status": status, "content": content}).encode() + b"\n")
 
 
+def _cannot_be_read(code: str) -> bool:
+    """Return whether the engine's guard fails to read code, and so has run none of it.
+
+    It does not know ``from math import *``, say.
+    """
+    from appworld.serve.environment import world
+
+    try:
+        world.safety_guard.is_syntax_safe(code)
+    except Exception:  # whatever it was that kept the code from being run
+        return True
+    return False
+
+
 def _state(folder: Path, task_id: str) -> dict[str, Any]:
-    """The changes that the engine saved after the last execution, by app, and its API calls."""
+    """Return the changes that the engine saved after the last execution, by app."""
     task = folder / "experiments" / "outputs" / "default" / "tasks" / task_id
     changes = {path.stem: path.read_text() for path in sorted((task / "dbs").glob("*.jsonl"))}
     hashes = task / "dbs" / "model_hashes.json"
