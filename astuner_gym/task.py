@@ -141,7 +141,7 @@ class HubTasks:
         except ImportError as error:
             raise TaskDataError(
                 f"{repository}: tasks of the Hugging Face hub need the package datasets; "
-                "pip install 'astuner[hub]'"
+                "pip install '.[hub]' in the checkout"
             ) from error
         try:
             self._rows = load_dataset(repository, subset, split=split)

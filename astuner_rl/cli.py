@@ -9,7 +9,7 @@ usage: astuner COMMAND [key=value ...]
 
   astuner train       train an agent
   astuner evaluate    measure a policy on held-out tasks
-  astuner play        watch episodes, call by call
+  astuner play        type tasks for an agent, and see each of its calls
   astuner replay      prove that a run's weights come from what it recorded
   astuner rescore     judge a finished run with another judge
 

@@ -63,6 +63,11 @@ class Rollouts:
 class Deployment(Protocol):
     """Makes the parts of a run where they are to be."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether the learner's updates repeat bit for bit: on a CPU of this machine they do."""
+        ...
+
     def learner(self) -> Learner:
         """Return the learner that the algorithm names, of the initial weights."""
         ...
@@ -144,6 +149,11 @@ class LocalDeployment:
 
     def __init__(self, ingredients: Ingredients) -> None:
         self._ingredients = ingredients
+
+    @property
+    def exact(self) -> bool:
+        """Whether updates repeat: always, the model is where it was loaded, on the CPU."""
+        return True
 
     def learner(self) -> Learner:
         """Return a learner that trains the model in place."""

@@ -6,6 +6,7 @@ Functions here run in the actors: Ray imports this module on every node.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -126,6 +127,12 @@ class RayDeployment:
         self._watches: list[Watch] = []
         self._learner: LearnerActors | None = None
 
+    @property
+    def exact(self) -> bool:
+        """Whether updates repeat: on CPUs of this machine they do."""
+        here = {socket.gethostname()}
+        return self._settings.learner.gpus == 0 and self.learner().machines() == here
+
     def learner(self) -> LearnerActors:
         """Return the learner, when it has started."""
         if self._learner is None:
@@ -233,8 +240,10 @@ async def _runner(
     tokenizer, stop_token_ids = await speech.fetch()
     renderer = renderer_of(tokenizer, stop_token_ids=stop_token_ids)
     policy = TokenPolicy(renderer=renderer, sampler=samplers, seed=config.seed)
+    judge = open_judge(config)
+    await judge.check()
     return EpisodeRunner(
-        environment=with_judge(build_environment(config), config, open_judge(config).model),
+        environment=with_judge(build_environment(config), config, judge.model),
         policy=against(policy, open_opponent(config), config),
         config=config.rollout,
     )

@@ -32,7 +32,7 @@ from astuner_rl.config import ExperimentConfig
 from astuner_rl.errors import RunAbortedError
 from astuner_rl.evaluate import with_run
 from astuner_rl.judges import open_judge, with_judge
-from astuner_rl.rollout.rejudging import judge_group, rejudged
+from astuner_rl.rollout.rejudging import dropped, judge_group, rejudged
 from astuner_rl.tracing.episode_log import read_episodes
 from astuner_rl.tracing.run_folder import open_run_folder
 from astuner_rl.types import Episode, EpisodeStatus
@@ -197,19 +197,7 @@ async def _rejudged(environment: Environment, task: Task, episode: Episode) -> E
         score = await judge_result(environment.judge, task, episode.result)
         return rejudged(episode, score)
     except JudgeError as error:
-        return _failed(episode, error)
-
-
-def _failed(episode: Episode, error: JudgeError) -> Episode:
-    return replace(
-        episode,
-        status=EpisodeStatus.FAILED,
-        reason=f"{type(error).__name__}: {error}",
-        rewards={},
-        call_rewards={},
-        success=False,
-        metrics={},
-    )
+        return dropped(episode, f"{type(error).__name__}: {error}")
 
 
 class _Tasks:

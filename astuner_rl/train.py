@@ -30,7 +30,8 @@ from rich.console import Console
 
 from astuner_gym.environment import Environment
 from astuner_gym.errors import SettingError
-from astuner_rl.algos.config import Decay, GrpoConfig
+from astuner_rl.algos.call_credit import Credit
+from astuner_rl.algos.config import Baseline, Decay, GrpoConfig
 from astuner_rl.assembly import (
     OpenOpponent,
     TokenSamplerConfig,
@@ -168,6 +169,7 @@ def _train(config: ExperimentConfig, environment: Environment) -> None:
                 )
                 exact = (
                     rollouts.sampler.exact
+                    and deployment.exact
                     and (opponent is None or opponent.exact)
                     and judge.exact
                     and not config.overlap.in_flight
@@ -211,8 +213,6 @@ def _check(config: ExperimentConfig) -> None:
     check_sampler(config)
     if isinstance(config.backbone, RayBackboneConfig):
         _check_ray(config, config.backbone)
-    if isinstance(config.algo, GrpoConfig):
-        config.algo.require_group_size(config.train.group_size)
     if isinstance(config.algo, SupervisedConfig):
         if config.overlap.max_staleness > 0:
             raise SettingError(
@@ -230,7 +230,7 @@ def _check_ray(config: ExperimentConfig, backbone: RayBackboneConfig) -> None:
     if find_spec("ray") is None:
         raise SettingError(
             "backbone=ray needs Ray, which is not installed; install the extra: "
-            "pip install 'astuner[ray]'"
+            "pip install '.[ray]' in the checkout"
         )
     if isinstance(config.algo, SupervisedConfig):
         raise SettingError(
@@ -422,10 +422,24 @@ async def _debug(config: ExperimentConfig, environment: Environment) -> None:
             train=config.train,
             seed=config.seed,
             trainable=config.env.trainable,
+            scale_by_std=_scale_of_group_advantages(config),
             decode_each=opened.decode_each,
             write=print,
         )
         await backbone.run()
+
+
+def _scale_of_group_advantages(config: ExperimentConfig) -> bool | None:
+    """Return ``algo.scale_by_std`` where advantages come from their group's rewards alone."""
+    algo = config.algo
+    if (
+        isinstance(algo, GrpoConfig)
+        and algo.baseline == Baseline.GROUP
+        and algo.credit == Credit.EPISODE
+        and algo.overlong_tokens == 0
+    ):
+        return algo.scale_by_std
+    return None
 
 
 def _open_folder(config: ExperimentConfig) -> RunFolder:

@@ -88,7 +88,7 @@ class SurrogateConfig:
     """Optimizer steps over which the learning rate rises linearly."""
     decay: str = Decay.CONSTANT.value
     """How the learning rate falls to 0 over the run: ``constant`` (not at all), ``linear`` or
-    ``cosine``."""
+    ``cosine``. Optimizer steps count: where a step has nothing to learn from, it stays."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""
     max_grad_norm: float = 1.0

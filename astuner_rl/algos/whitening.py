@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from astuner_rl.algos.shapes import require_same_shape
@@ -15,9 +16,12 @@ def whiten(advantages: Tensor, weights: Tensor, *, eps: float = 1e-8) -> Tensor:
     Args:
         advantages: [N].
         weights: [N], summing to 1.
-        eps: Keeps equal advantages finite: they become 0.
+        eps: Keeps advantages finite that hardly differ; equal ones become 0.
     """
     require_same_shape(advantages, weights)
+    if bool((advantages == advantages[:1]).all()):
+        # Whatever the rounding of their mean: advantages of 0 are told from those that train.
+        return torch.zeros_like(advantages)
     centred = advantages - (weights * advantages).sum()
     variance = (weights * centred.square()).sum()
     return centred * (variance + eps).rsqrt()

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from astuner_gym.errors import UnusableInputError
 from astuner_rl.backbones.loop import LoopState
+from astuner_rl.errors import CheckpointError
 from astuner_rl.learning.checkpoint import (
     CheckpointMeta,
+    checkpoint_folders,
     clean_checkpoints,
     drop_checkpoints_after,
     keep_newest,
@@ -105,11 +107,18 @@ class RunCheckpoints:
         Raises:
             UnusableInputError: It is of other settings or other versions of the packages, so that
                 it cannot be gone on with bit for bit.
-            CheckpointError: It cannot be read.
+            CheckpointError: It cannot be read, or there are checkpoints and none of them is whole.
         """
         clean_checkpoints(self.folder)
         path = latest_checkpoint(self.folder)
         if path is None:
+            # To start again would delete the logs, from which weights can be replayed.
+            if damaged := checkpoint_folders(self.folder):
+                raise CheckpointError(
+                    f"{self.folder}: a run resumes from a whole checkpoint, and each of "
+                    f"{[each.name for each in damaged]} is damaged, as said above; mend one, or "
+                    "move them elsewhere to start the run again from its first step"
+                )
             return LoopState(step=0, drawn=0, exact=True)
         checkpoint = load_checkpoint(path)
         if checkpoint.meta.config_hash != self.config_hash:

@@ -2,7 +2,8 @@
 
 Episodes run one after the other on the thread that called, so ``breakpoint()`` in a workflow, a
 tool or a judge stops there. Everything that a step would train on is printed: messages, tokens
-with their log-probs and masks, rewards and group advantages.
+with their log-probs and masks, rewards and, where they come from a group's rewards alone,
+advantages.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class DebugBackbone:
     seed: int
     trainable: Sequence[str] | None
     """Roles that would learn; None for all."""
+    scale_by_std: bool | None
+    """Whether advantages are divided by their group's standard deviation; None shows none, since
+    they depend on more than the group's rewards."""
     decode_each: Callable[[Sequence[int]], Sequence[str]]
     """Token ids [T] to the text of each of them [T]."""
     write: Callable[[str], None]
@@ -96,12 +100,14 @@ class DebugBackbone:
         units = training_data([group], trainable=self.trainable).agent_episodes
         for role in sorted({unit.role for unit in units}):
             rewards = [unit.reward for unit in units if unit.role == role]
+            self.write(f"group {group.task_id}, {role}: rewards {rewards}")
+            if self.scale_by_std is None:
+                continue
             advantages = group_advantages(
                 torch.tensor(rewards, dtype=torch.float64),
                 torch.zeros(len(rewards), dtype=torch.int64),
-                scale_by_std=True,
+                scale_by_std=self.scale_by_std,
             )
-            self.write(f"group {group.task_id}, {role}: rewards {rewards}")
             self.write(f"  advantages {[round(value, 3) for value in advantages.tolist()]}")
 
 

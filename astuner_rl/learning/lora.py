@@ -70,7 +70,8 @@ def with_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise SettingError(
-            f"LoRA needs the package peft, got {error}; install it by: pip install 'astuner[lora]'"
+            f"LoRA needs the package peft, got {error}; install it by: pip install '.[lora]' in "
+            "the checkout"
         ) from error
     adapted = copy.deepcopy(model).requires_grad_(False)
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear")

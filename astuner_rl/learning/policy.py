@@ -45,6 +45,8 @@ class PolicyTargets:
     """[N] float64, factor of each token's weight by that correction; None without it."""
     trained: Tensor
     """[U] bool: agent-episodes with a gradient; the others are not run at all."""
+    ignored: Tensor
+    """[N] bool: tokens that would be trained but for a factor of 0."""
     reference_logprobs: Tensor | None
     """[N] float64 under the frozen reference; None where its divergence costs nothing."""
 
@@ -172,19 +174,21 @@ class Policy:
     def targets(self, batch: TokenBatch, advantages: Tensor) -> PolicyTargets:
         """Fix what the passes over ``batch`` train towards.
 
-        An agent-episode whose advantages are all 0 has no gradient unless a penalty or bonus gives
-        it one, so it is left out of the passes. Its weight in the means is kept.
+        An agent-episode whose advantages or factors are all 0 has no gradient unless a penalty or
+        bonus gives it one, so it is left out of the passes. Its weight in the means is kept.
 
         Args:
             batch: With N tokens.
             advantages: [N].
         """
-        if self._config.kl_coefficient > 0 or self._config.entropy_coefficient > 0:
+        all_train = self._config.kl_coefficient > 0 or self._config.entropy_coefficient > 0
+        if all_train:
             trained = torch.ones(batch.units, dtype=torch.bool)
         else:
             trained = batch.units_of(advantages != 0)
         rows = batch.rows_of(trained)
         old_logprobs, importance = batch.old_logprobs, None
+        ignored = torch.zeros_like(batch.unit, dtype=torch.bool)
         if self._importance is not Importance.NONE:
             old_logprobs = self._logprobs(self._trained, batch, rows)
             importance = importance_weights(
@@ -193,6 +197,9 @@ class Policy:
                 kind=self._importance,
                 bound=self._config.importance_bound,
             )
+            if not all_train:
+                ignored = trained[batch.unit] & (importance == 0)
+                trained = batch.units_of((advantages != 0) & ~ignored)
         reference_logprobs = None
         if self._reference is not None:
             reference_logprobs = self._logprobs(self._reference, batch, rows)
@@ -201,6 +208,7 @@ class Policy:
             old_logprobs=old_logprobs,
             importance=importance,
             trained=trained,
+            ignored=ignored,
             reference_logprobs=reference_logprobs,
         )
 
@@ -406,10 +414,12 @@ def policy_metrics(
         targets: Which of its agent-episodes had a gradient.
         passes: Steps of each pass over the batch.
     """
-    trained = int(targets.trained[batch.unit].sum())
+    trained = int((targets.trained[batch.unit] & ~targets.ignored).sum())
+    ignored = int(targets.ignored.sum())
     metrics: dict[str, float] = {
         "tokens/trained": trained,
-        "tokens/masked/zero_advantage": batch.unit.numel() - trained,
+        "tokens/masked/zero_advantage": batch.unit.numel() - trained - ignored,
+        "tokens/masked/importance": ignored,
         **fed_metrics(
             (step.fed for step in passes[0]),
             rows=batch.rows_of(targets.trained),

@@ -57,15 +57,21 @@ class PpoLearner:
         self._config = config
         self._ranks = ranks or OneProcess()
         layout = layout or layout_of(model)
-        schedule = schedule_of(config, updates=updates)
+        # The policy takes no steps while the critic alone is trained.
+        of_policy = None if updates is None else max(0, updates - config.critic_warmup_updates)
         # The critic copies the policy's trunk while its weights are whole.
         self._critic = Critic(
-            model, config, schedule=schedule, layout=layout, ranks=self._ranks, dtype=dtype
+            model,
+            config,
+            schedule=schedule_of(config, updates=updates),
+            layout=layout,
+            ranks=self._ranks,
+            dtype=dtype,
         )
         self._policy = Policy(
             model,
             config,
-            schedule=schedule,
+            schedule=schedule_of(config, updates=of_policy),
             layout=layout,
             ranks=self._ranks,
             dtype=dtype,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from astuner_gym.chat.messages import ChatMessage, ChatReply, ChatRole
+from astuner_gym.chat.messages import ChatMessage, ChatRole
 from astuner_gym.chat.parsers import ReplyParser
 from astuner_gym.errors import SettingError
 from astuner_gym.task import JsonValue
@@ -64,11 +64,6 @@ class ChatRenderer:
     def is_stopped(self, completion_ids: Sequence[int]) -> bool:
         """Return whether a completion ends with a stop token."""
         return bool(completion_ids) and completion_ids[-1] in self.stop_token_ids
-
-    def decode_reply(self, completion_ids: Sequence[int]) -> ChatReply:
-        """Return what sampled tokens [T] say; a stop token at their end is no part of the text."""
-        body_ids = completion_ids[:-1] if self.is_stopped(completion_ids) else completion_ids
-        return self.parser.parse(self.codec.decode(body_ids))
 
     def find_turn_end(self, text: str, start: int) -> TurnEnd | None:
         """Return the first stop token in a rendered text from ``start``, or None."""

@@ -74,7 +74,7 @@ async def judge_group(
     except Exception as error:  # a user's judge may raise anything; it is named and kept
         reason = str(error) if isinstance(error, JudgeError) else f"judge raised: {error!r}"
         compared = {
-            episode.key: _dropped(episode, f"{JudgeError.__name__}: {reason}") for episode in judged
+            episode.key: dropped(episode, f"{JudgeError.__name__}: {reason}") for episode in judged
         }
     return tuple(compared.get(episode.key, episode) for episode in episodes)
 
@@ -99,7 +99,8 @@ def _compared(episode: Episode, score: Score) -> Episode:
     )
 
 
-def _dropped(episode: Episode, reason: str) -> Episode:
+def dropped(episode: Episode, reason: str) -> Episode:
+    """Return the episode as one that has no verdict."""
     return replace(
         episode,
         status=EpisodeStatus.FAILED,

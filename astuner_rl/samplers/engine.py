@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from astuner_rl.errors import SamplerError
+from astuner_rl.errors import BrokenSamplerError, SamplerError
 
 if TYPE_CHECKING:
     from astuner_rl.samplers.batching import ContinuousBatcher, Request
@@ -21,7 +21,8 @@ class Engine:
 
     The thread has one intra-op thread, since with more results would not be exact. All methods may
     be called from any thread. If the batcher raises, the engine is dead: whatever waits fails with
-    ``SamplerError``, and so does whatever comes later.
+    ``BrokenSamplerError``, and so does whatever comes later. Once it is closed, that is
+    ``SamplerError``.
     """
 
     def __init__(self, batcher: ContinuousBatcher) -> None:
@@ -43,7 +44,7 @@ class Engine:
         torch.set_num_threads(others)
 
     def require_alive(self) -> None:
-        """Raise ``SamplerError`` if the engine broke or was closed."""
+        """Raise ``BrokenSamplerError`` if the engine broke, ``SamplerError`` if it was closed."""
         with self._changed:
             self._require_alive()
 
@@ -104,7 +105,7 @@ class Engine:
 
     def _require_alive(self) -> None:
         if self._failure is not None:
-            raise SamplerError(str(self._failure)) from self._failure
+            raise type(self._failure)(str(self._failure)) from self._failure
         if self._closing:
             raise SamplerError("the sampler is closed; make a new one to go on")
 
@@ -128,7 +129,7 @@ class Engine:
                         self._futures.pop(request).set_result(completion)
         # Whatever broke, those who wait must learn of it.
         except Exception as error:
-            failure = SamplerError(f"the sampler broke and has stopped: {error!r}")
+            failure = BrokenSamplerError(f"the sampler broke and has stopped: {error!r}")
             failure.__cause__ = error
             self._end(failure)
         else:

@@ -37,7 +37,7 @@ class TrainingData:
     agent_episodes: tuple[AgentEpisode, ...]
     """Sorted by (episode, agent), whatever the order of arrival."""
     sampled: int
-    """Tokens that the sampler returned."""
+    """Tokens that the sampler returned, but to attempts that failed and were repeated."""
     masked: Mapping[MaskReason, int]
     """Tokens in no span of ``agent_episodes``, by reason."""
     certificate: Certificate

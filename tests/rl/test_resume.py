@@ -158,6 +158,22 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(toy: Runs, tmp_path
     assert toy.outcome(folder) == whole
 
 
+def test_a_run_without_a_whole_checkpoint_is_not_started_again(
+    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "torn"
+    toy.finish(folder)
+    for checkpoint in toy.checkpoints(folder):
+        (checkpoint / "hf" / ".DS_Store").touch()
+    logged = (folder / "metrics.jsonl").read_bytes()
+    assert toy.resume(folder) == 1
+    assert "is damaged, as said above; mend one, or move them elsewhere" in capsys.readouterr().err
+    assert (folder / "metrics.jsonl").read_bytes() == logged
+    for checkpoint in toy.checkpoints(folder):
+        (checkpoint / "hf" / ".DS_Store").unlink()
+    assert toy.resume(folder) == 0
+
+
 def test_a_run_that_is_done_stays_as_it_is(toy: Runs, tmp_path: Path) -> None:
     done = toy.finish(tmp_path / "run")
     assert toy.resume(tmp_path / "run") == 0

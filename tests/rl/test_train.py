@@ -338,7 +338,7 @@ def test_ray_that_is_not_installed_is_named_with_its_extra(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "backbone=ray needs Ray" in said
-    assert "astuner[ray]" in said
+    assert "pip install '.[ray]'" in said
 
 
 def failure(status: int, capsys: pytest.CaptureFixture[str]) -> str:

@@ -85,6 +85,10 @@ class LearnerActor:
         """Return the process: who answers is there."""
         return os.getpid()
 
+    def machine(self) -> str:
+        """Return the name of the machine: bits are the same on one."""
+        return socket.gethostname()
+
     def update(self, episodes: Sequence[AgentEpisode]) -> UpdateReport:
         """Train on ``episodes``."""
         report = self._learner.update(episodes)
@@ -189,6 +193,15 @@ class LearnerActors:
         """
         stored = ray.put(dict(state))
         self._first([rank.load_state_dict.remote(stored) for rank in self._ranks])
+
+    def machines(self) -> set[str]:
+        """Return the names of the machines that the ranks are on.
+
+        Raises:
+            LostProcessError: A rank has died.
+        """
+        asked: list[ObjectRef[str]] = [rank.machine.remote() for rank in self._ranks]
+        return set(answers(asked, of=LEARNER, within_s=None))
 
     @property
     def watches(self) -> list[Watch]:

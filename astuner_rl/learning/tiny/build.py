@@ -1,6 +1,6 @@
 """Builds the tiny model from an environment's demonstrations, once for every recipe.
 
-The recipe is all that the model depends on: settings, demonstrations, the code of this package and
+The recipe is what the model depends on: settings, demonstrations, the code of this package and
 the libraries' versions. Its hash names a folder in the cache. A folder appears there whole or not
 at all: it is written under another name and then renamed, so processes that build the same recipe
 at once do not disturb each other, and the first to finish wins.

@@ -18,3 +18,10 @@ def test_mean_and_variance_under_the_weights():
 def test_equal_advantages_become_zero():
     weights = torch.full((4,), 0.25, dtype=torch.float64)
     assert whiten(torch.full((4,), 3.0, dtype=torch.float64), weights).tolist() == [0.0] * 4
+
+
+def test_equal_advantages_become_zero_whatever_the_rounding_of_their_mean():
+    weights = torch.full((49,), 1 / 49, dtype=torch.float64)
+    advantages = torch.full((49,), 0.7, dtype=torch.float64)
+    assert (weights * advantages).sum().item() != 0.7
+    assert whiten(advantages, weights).tolist() == [0.0] * 49

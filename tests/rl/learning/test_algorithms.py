@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -262,6 +263,37 @@ def test_a_sampler_that_differs_is_corrected_for(importance, exact_policy, episo
     assert metrics["policy/logprob_gap_max"] == pytest.approx(
         max((r.logprobs - r.sampled).abs().max().item() for _, calls in played for r in calls)
     )
+
+
+def test_tokens_that_the_correction_masks_are_not_trained(exact_policy, episode_builder):
+    """The sampler said other log-probs: ratios of 3, and so of no token within the bound."""
+    episodes = [
+        said(episode, lower_by=math.log(3))
+        for episode in episode_builder(exact_policy).group([1.0, 0.0, 0.5])
+    ]
+    before = {name: weight.clone() for name, weight in exact_policy.state_dict().items()}
+    learner = GrpoLearner(exact_policy, GrpoConfig(lr=LR, importance="mask", importance_bound=2.0))
+    metrics = learner.update(episodes).metrics
+    sampled = [sampled_tokens(episode) for episode in episodes]
+    assert metrics["tokens/trained"] == 0
+    assert metrics["tokens/masked/importance"] == sampled[0] + sampled[1]
+    assert metrics["tokens/masked/zero_advantage"] == sampled[2]
+    for name, weight in learner.weights().items():
+        assert torch.equal(weight, before[name]), name
+
+
+def said(episode: AgentEpisode, *, lower_by: float) -> AgentEpisode:
+    """The episode with other log-probs of its sampler."""
+    (timeline,) = episode.timelines
+    spans = tuple(
+        replace(span, logprobs=tuple(each - lower_by for each in span.logprobs))
+        for span in timeline.spans
+    )
+    return replace(episode, timelines=(replace(timeline, spans=spans),))
+
+
+def sampled_tokens(episode: AgentEpisode) -> int:
+    return sum(len(span.logprobs) for span in episode.timelines[0].spans)
 
 
 def test_a_sampler_that_agrees_needs_no_correction(exact_policy, episode_builder):

@@ -180,6 +180,17 @@ def test_during_warm_up_the_critic_alone_is_trained(make_policy, episode_builder
     assert not torch.equal(weights["lm_head.weight"], weights_of(learner)["lm_head.weight"])
 
 
+def test_the_policys_learning_rate_falls_over_the_updates_that_train_it(
+    make_policy, episode_builder
+):
+    policy = make_policy()
+    episodes = episode_builder(policy).group([0.0, 1.0])
+    config = PpoConfig(lr=1e-2, epochs=1, decay="linear", critic_warmup_updates=2)
+    learner = PpoLearner(policy, config, updates=4)
+    rates = [learner.update(episodes).metrics.get("lr") for _ in range(4)]
+    assert rates == [None, None, 1e-2, 5e-3]
+
+
 def test_with_an_untrained_critic_the_advantage_is_the_reward(make_policy, episode_builder):
     """Discount and trace decay 1 and no whitening: the surrogate's loss at ratio 1 is -mean A."""
     policy = make_policy()

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 
-from astuner_gym.chat.messages import ChatReply, ToolCall
 from astuner_gym.chat.parsers import TextParser
 from astuner_gym.errors import SettingError
 from astuner_rl.rendering.renderer import ChatRenderer, TurnEnd
@@ -40,16 +39,6 @@ def test_a_model_without_any_stop_token_is_refused(tokenizer_of):
     tokenizer.eos_token = None
     with pytest.raises(SettingError, match=r"set tokenizer\.eos_token"):
         ChatRenderer(tokenizer, TextParser())
-
-
-def test_a_completion_is_read_without_its_stop_token(renderer_of):
-    renderer = renderer_of("qwen2_5")
-    body = renderer.codec.encode('On it.\n<tool_call>{"name":"f","arguments":{}}</tool_call>')
-    expected = ChatReply(text="On it.", tool_calls=(ToolCall("f", "{}"),))
-    assert renderer.decode_reply(body) == expected
-    assert renderer.decode_reply([*body, renderer.stop_token_ids[0]]) == expected
-    assert renderer.decode_reply([renderer.stop_token_ids[0]]) == ChatReply(text="")
-    assert renderer.decode_reply([]) == ChatReply(text="")
 
 
 def test_the_first_stop_token_ends_a_turn(renderer_of):
