@@ -21,6 +21,8 @@ from astuner_gym.judging.asking import Answer, Asking, AttemptError, shortened
 T = TypeVar("T")
 
 _NO_KEY = "none"
+_SHORTEST_KEY = 8
+"""Characters."""
 _CHECK_S = 10.0
 """Seconds that a server may take to list its models."""
 _MIGHT_PASS = (408, 409, 425, 429)
@@ -259,8 +261,13 @@ class ChatEndpoint:
         return shortened(self._without_key(str(error)))
 
     def _without_key(self, text: str) -> str:
-        """Return a text without the key, which a server that refuses it may repeat."""
-        return text if self._key == _NO_KEY else text.replace(self._key, "[redacted]")
+        """Return a text without the key, which a server that refuses it may repeat.
+
+        A short one, such as ``x``, is no secret but what servers without keys are given.
+        """
+        if len(self._key) < _SHORTEST_KEY:
+            return text
+        return text.replace(self._key, "[redacted]")
 
 
 def _seconds(text: str) -> float | None:

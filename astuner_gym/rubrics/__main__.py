@@ -50,6 +50,8 @@ def _learn(path: Path, arguments: Sequence[str]) -> int:
     examples = read_examples(path)
     if examples.left_out:
         print(f"{examples.left_out} examples contradict others and are left out")
+    if examples.repeated:
+        print(f"{examples.repeated} examples repeat others and are left out")
     print(f"{len(examples.examples)} {examples.kind} examples")
     learned = asyncio.run(_ask(examples, endpoint, settings))
     print(

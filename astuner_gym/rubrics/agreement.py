@@ -14,6 +14,7 @@ from astuner_gym.rubrics.examples import Example, LabelKind
 
 _RESAMPLES: Final = 2000
 Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,19 @@ def agreement(
         said = (given >= success_from).astype(np.float64)
         return Agreement(
             measure="kappa",
-            accuracy=_estimate(lambda rows: _accuracy(said[rows], labels[rows]), drawn),
-            beyond_chance=_estimate(lambda rows: cohens_kappa(said[rows], labels[rows]), drawn),
+            accuracy=_estimate(lambda rows, _: _accuracy(said[rows], labels[rows]), drawn),
+            beyond_chance=_estimate(lambda rows, _: cohens_kappa(said[rows], labels[rows]), drawn),
         )
-    groups = units if kind is LabelKind.RANKED else np.zeros_like(units)
 
-    def pairs(rows: NDArray[np.intp]) -> float:
-        return _ordered_share(given[rows], labels[rows], groups[rows])
+    def groups(draws: Rows) -> Floats:
+        # A list that is drawn twice is two lists: its answers are compared within each.
+        return (draws if kind is LabelKind.RANKED else np.zeros_like(draws)).astype(np.float64)
 
-    def tau(rows: NDArray[np.intp]) -> float:
-        return kendalls_tau(given[rows], labels[rows], groups[rows])
+    def pairs(rows: Rows, draws: Rows) -> float:
+        return _ordered_share(given[rows], labels[rows], groups(draws))
+
+    def tau(rows: Rows, draws: Rows) -> float:
+        return kendalls_tau(given[rows], labels[rows], groups(draws))
 
     return Agreement(
         measure="tau", accuracy=_estimate(pairs, drawn), beyond_chance=_estimate(tau, drawn)
@@ -149,20 +153,27 @@ def _arrays(rewards: Sequence[float], examples: Sequence[Example]) -> tuple[Floa
     return given, labels, units
 
 
-def _resampled(units: Floats, *, seed: int) -> list[NDArray[np.intp]]:
-    """Return all rows, and then the rows of units drawn with replacement, many times."""
+def _resampled(units: Floats, *, seed: int) -> list[tuple[Rows, Rows]]:
+    """Return the rows of all units, and then those of units drawn with replacement, many times.
+
+    Beside each row there is the number of the draw that it came with.
+    """
     generator = np.random.Generator(np.random.PCG64([seed, len(units)]))
     rows_of = [np.flatnonzero(units == unit) for unit in np.unique(units)]
-    drawn = [np.arange(len(units))]
-    for _ in range(_RESAMPLES):
-        chosen = generator.integers(len(rows_of), size=len(rows_of))
-        drawn.append(np.concatenate([rows_of[index] for index in chosen]))
-    return drawn
+    every = np.arange(len(rows_of))
+    draws = [every, *(generator.choice(every, size=len(every)) for _ in range(_RESAMPLES))]
+    return [
+        (
+            np.concatenate([rows_of[index] for index in chosen]),
+            np.repeat(every, [len(rows_of[index]) for index in chosen]),
+        )
+        for chosen in draws
+    ]
 
 
 def _estimate(
-    figure: Callable[[NDArray[np.intp]], float], drawn: Sequence[NDArray[np.intp]]
+    figure: Callable[[Rows, Rows], float], drawn: Sequence[tuple[Rows, Rows]]
 ) -> Estimate:
-    value, *resampled = [figure(rows) for rows in drawn]
+    value, *resampled = [figure(rows, draws) for rows, draws in drawn]
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     return Estimate(value, float(low), float(high))

@@ -61,6 +61,8 @@ class Examples:
     examples: tuple[Example, ...]
     left_out: int = 0
     """Examples that contradict others."""
+    repeated: int = 0
+    """Examples that say what an earlier one says; they are left out too."""
 
     def of_units(self, units: Sequence[int]) -> tuple[Example, ...]:
         """Return the examples of some units, in their order."""
@@ -87,14 +89,18 @@ def read_examples(path: Path) -> Examples:
             f"{path}: labels must not contradict each other, {left_out} of {len(examples)} do: "
             f"{_contradiction(examples, kept)}; decide which label is right"
         )
+    # What was learnt from must not be reported on.
+    single = _without_repetitions(kept)
+    repeated = len(kept) - len(single)
+    kept = single
     kind = LabelKind.RANKED if is_ranked else LabelKind.SCORED
     labels = sorted({each.label for each in kept})
     units = len({each.unit for each in kept})
     fewest = FEWEST_RANKED if is_ranked else FEWEST_SCORED
     if units < fewest:
         raise TaskDataError(
-            f"{path}: at least {fewest} lines are needed, to learn from some and measure on "
-            f"others, got {units}; label more answers"
+            f"{path}: at least {fewest} lines of their own are needed, to learn from some and "
+            f"measure on others, got {units}; label more answers"
         )
     if len(labels) == 1:
         raise TaskDataError(
@@ -120,7 +126,7 @@ def read_examples(path: Path) -> Examples:
             )
             for each in kept
         ]
-    return Examples(kind=kind, examples=tuple(kept), left_out=left_out)
+    return Examples(kind=kind, examples=tuple(kept), left_out=left_out, repeated=repeated)
 
 
 def split(examples: Examples, *, shares: Sequence[float], seed: int) -> list[tuple[Example, ...]]:
@@ -206,6 +212,18 @@ def _ranked(task: Task, unit: int) -> list[Example]:
         Example(question=task.text("question"), answer=str(answer), label=-float(place), unit=unit)
         for place, answer in enumerate(answers)
     ]
+
+
+def _without_repetitions(examples: Sequence[Example]) -> list[Example]:
+    lines: defaultdict[int, list[Example]] = defaultdict(list)
+    for each in examples:
+        lines[each.unit].append(each)
+    first = {
+        tuple((each.question, each.answer, each.label) for each in line): unit
+        for unit, line in reversed(lines.items())
+    }
+    kept = set(first.values())
+    return [each for each in examples if each.unit in kept]
 
 
 def _without_contradictions(examples: Sequence[Example], *, is_ranked: bool) -> list[Example]:

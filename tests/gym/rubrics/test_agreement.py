@@ -72,6 +72,14 @@ def test_an_interval_encloses_its_estimate_and_a_seed_names_it() -> None:
     assert agreed[0] == agreed[1]
 
 
+def test_an_interval_of_lists_is_that_of_their_number() -> None:
+    """Of 100 pairs half are ordered right: 0.5, give or take 1.96 * sqrt(0.25 / 100)."""
+    lists = examples([0, -1] * 100, units=[n // 2 for n in range(200)])
+    rewards = [0.2, 0.1, 0.3, 0.4] * 50
+    share = agreement(rewards, lists, kind=LabelKind.RANKED, success_from=0.5, seed=0).accuracy
+    assert (share.low, share.value, share.high) == pytest.approx((0.402, 0.5, 0.598), abs=0.02)
+
+
 def test_lists_are_compared_each_within_itself() -> None:
     both = examples([0, -1, 0, -1], units=[0, 0, 1, 1])
     agreed = beyond_chance([0.2, 0.1, 0.9, 0.8], both, kind=LabelKind.RANKED, success_from=0.5)

@@ -57,8 +57,8 @@ def test_a_list_ranks_its_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        (scored(*[0, 1] * 11), "at least 24 lines are needed.*got 22"),
-        (ranked(*[["a", "b"]] * 11), "at least 12 lines are needed.*got 11"),
+        (scored(*[0, 1] * 11), "at least 24 lines of their own.*got 22"),
+        (ranked(*[["a", "b"]] * 11), "at least 12 lines of their own.*got 11"),
         (scored(*[1] * 24), "labels must differ, all 24 are 1"),
         (scored(*[1] * 20, *[0] * 5), "at least 6 answers must have another.*, 1, got 5 of 25"),
         (scored(*[1] * 22, 2, 3), "at least 6 answers must have another.*, 1, got 2 of 24"),
@@ -85,6 +85,15 @@ def test_many_contradictions_are_refused_and_few_left_out(tmp_path: Path) -> Non
     assert all(each.answer != "A0" for each in examples.examples)
     with pytest.raises(TaskDataError, match=r"must not contradict each other, 30 of 45 do.*'A0'"):
         read(tmp_path, [*plain, *({**each, "score": 2} for each in plain[::2])])
+
+
+def test_what_is_said_twice_is_one_example(tmp_path: Path) -> None:
+    plain = scored(*[0, 1] * 15)
+    examples = read(tmp_path, [*plain, plain[3], plain[3], plain[8]])
+    assert examples.repeated == 3
+    assert [each.unit for each in examples.examples] == list(range(30))
+    with pytest.raises(TaskDataError, match=r"at least 24 lines of their own.*got 8"):
+        read(tmp_path, plain[:8] * 3)
 
 
 def test_lists_that_rank_the_other_way_round_contradict(tmp_path: Path) -> None:
