@@ -332,7 +332,8 @@ class KilledRuns:
         if status != 0 and not (hit and status in (_KILLED, _FAILED)):
             raise RuntimeError(f"{run.folder} ended with {status}; it said:\n{run.last_words()}")
         if status == _FAILED:
-            run.failures.append(run.last_words().strip().splitlines()[-1])
+            last = run.last_words().strip().splitlines()[-1]
+            run.failures.append(last.replace(str(run.folder), "<run>"))
         run.damaged |= {str(path) for path in damaged_checkpoints(run.folder / "checkpoints")}
         return status == 0
 

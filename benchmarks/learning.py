@@ -118,6 +118,8 @@ class Benchmark:
     """Demonstrations that supervised learning goes on with; fewer if the environment has fewer."""
     samples: int = 1
     """Episodes of each task that measure a policy at temperature 1, nine at most."""
+    further: Callable[[Results], dict[str, object]] = lambda results: {}
+    """Figures besides those of all benchmarks."""
 
     def part(self, name: str) -> Part:
         """Return the part of that name."""
@@ -701,7 +703,7 @@ def main(benchmark: Benchmark) -> None:
     enough = set(names) <= set(parts) and set(SEEDS) <= set(seeds)
     report(
         name,
-        figures=figures(benchmark, results),
+        figures=figures(benchmark, results) | benchmark.further(results),
         bars=benchmark.bars(results),
         keep=enough and measurement,
     )

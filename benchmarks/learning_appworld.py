@@ -6,16 +6,23 @@ How it is measured: ``benchmarks.learning``. The parts, with the project's defau
 - *control*: that of *grpo* with rewards permuted within groups.
 - *sft*: the warm start, continued by supervised learning for as long as *grpo*.
 
-``heldout`` has the kinds of request that training has with other persons and words, ``unseen`` has
-kinds that training has not. Each task is played four times at temperature 1: with once, the
-difference between two policies is known to within 0.05, as much as the control may change. Needs
-``scripts/setup_appworld``.
+``heldout`` has the kinds of request that training has, drawn anew from the same persons and words:
+of the 512 that are measured 234 are asked neither in training nor in a demonstration, and figures
+are given for them alone, too. ``unseen`` has kinds that training has not. Each task is played four
+times at temperature 1: with once, the difference between two policies is known to within 0.05, as
+much as the control may change. Needs ``scripts/setup_appworld``.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
+from astuner_envs.appworld.config import DEMONSTRATED_SCENARIOS
+from astuner_envs.appworld.demonstrations import FIRST_SCENARIO
+from astuner_envs.appworld.mini.plan import numbered_variants
+from astuner_envs.appworld.mini.scenarios import TRAINED, Variant, variants
+from astuner_rl.tracing.intervals import bootstrap_interval
 from benchmarks.learning import HEADLINE, Benchmark, Part, Results, main, trained, usual_parts
 from benchmarks.report import Bar
 
@@ -45,6 +52,49 @@ def bars(results: Results) -> dict[str, Bar]:
     }
 
 
+def new_requests() -> list[bool]:
+    """Whether a task of ``heldout`` asks for what no task of training and no demonstration does.
+
+    Requests are the same if the same person asks in the same words, whatever the databases hold.
+    """
+    tasks = [(split, request(variant)) for split, _, variant in numbered_variants()]
+    known = {asked for split, asked in tasks if split == "train"} | {
+        request(variant)
+        for name, template in TRAINED.items()
+        for scenario in range(FIRST_SCENARIO, FIRST_SCENARIO + DEMONSTRATED_SCENARIOS)
+        for variant in variants(name, template, scenario=scenario)
+    }
+    return [asked not in known for split, asked in tasks if split == "heldout"]
+
+
+def request(variant: Variant) -> tuple[str, str]:
+    """Who asks, and for what."""
+    return variant.person.name, variant.instruction
+
+
+def on_new_requests(results: Results) -> dict[str, object]:
+    """Dense reward of the requests that are new, by part and seed: before, after and gain."""
+    new = new_requests()
+    found: dict[str, object] = {}
+    for part in BENCHMARK.parts:
+        for (name, seed), after in results.items():
+            if name != part.name:
+                continue
+            before = results[part.base, seed].rewards[HEADLINE]
+            pairs = [
+                (b, a)
+                for b, a, is_new in zip(before, after.rewards[HEADLINE], new, strict=False)
+                if is_new
+            ]
+            found[f"{name}-s{seed}"] = {
+                "tasks": len(pairs),
+                "before": asdict(bootstrap_interval([b for b, _ in pairs], seed=0)),
+                "after": asdict(bootstrap_interval([a for _, a in pairs], seed=0)),
+                "gain": asdict(bootstrap_interval([a - b for b, a in pairs], seed=0)),
+            }
+    return {"new_requests": found}
+
+
 BENCHMARK = Benchmark(
     name="learning_appworld",
     about="Whether reinforcement learning teaches the tiny model to do tasks of env=appworld.",
@@ -52,6 +102,7 @@ BENCHMARK = Benchmark(
     bars=bars,
     sft_examples=9_000,
     samples=4,
+    further=on_new_requests,
 )
 
 if __name__ == "__main__":

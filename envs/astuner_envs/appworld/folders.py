@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ from astuner_gym.errors import NotSetUpError, SettingError
 _HERE: Final = Path(__file__).parent
 ENGINE_SCRIPTS: Final = _HERE / "engine"
 OPEN, SEALED = "open", "sealed"
+GROUND_TRUTH: Final = "ground_truth"
+"""Name of a task's folder with answers and checks."""
 SETUP: Final = "run scripts/setup_appworld"
 
 
@@ -39,14 +42,33 @@ class DataFolders:
                 f"AppWorld's root must hold data/tasks, got {root}; give the folder into which "
                 "'appworld download data' wrote, or unset APPWORLD_ROOT for the mini world"
             )
-        marks = sorted(str(path.relative_to(sealed)) for path in sealed.glob("*/*"))
-        name = hashlib.sha256("\0".join([str(sealed), *marks]).encode()).hexdigest()[:16]
-        target = cache_folder() / f"{OPEN}-{name}"
+        target = cache_folder() / f"{OPEN}-{_digest(sealed)}"
         if not target.is_dir():
-            partial = target.with_suffix(f".partial{os.getpid()}")
-            copy_without_ground_truth(sealed, partial)
-            partial.rename(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial", dir=target.parent))
+            try:
+                copy_without_ground_truth(sealed, partial / "data")
+                (partial / "data").rename(target)
+            except OSError as error:
+                if not target.is_dir():  # another process may have made it meanwhile
+                    raise SettingError(
+                        f"AppWorld's data must be copied without ground truth to {target}, got "
+                        f"{error}; make room, or set ASTUNER_CACHE to a folder that has it"
+                    ) from error
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
         return cls(open=target, sealed=sealed)
+
+
+def _digest(data: Path) -> str:
+    """Name what is copied of a folder by its files' times: data made anew are other data."""
+    found = hashlib.sha256(str(data).encode())
+    for path in sorted(data.rglob("*")):
+        if GROUND_TRUTH in path.parts or not path.is_file():
+            continue
+        status = path.stat()
+        found.update(f"\0{path.relative_to(data)} {status.st_size} {status.st_mtime_ns}".encode())
+    return found.hexdigest()[:16]
 
 
 def copy_without_ground_truth(sealed: Path, target: Path) -> None:
@@ -59,7 +81,7 @@ def copy_without_ground_truth(sealed: Path, target: Path) -> None:
             shutil.copy2(source, copy)
         return copy
 
-    ignored = shutil.ignore_patterns("ground_truth")
+    ignored = shutil.ignore_patterns(GROUND_TRUTH)
     shutil.copytree(sealed, target, ignore=ignored, copy_function=link)
 
 

@@ -121,7 +121,10 @@ def test_attacks_may_be_flagged_alone() -> None:
     model = ScriptedModel(by_length)
     score = judged(model, "Score: 10", Brief(attacks=AttackPolicy.FLAG))
     assert score.rewards == {"*": 0.9}
-    assert [name for name, value in score.metrics.items() if value] == ["attack", "attack/injection"]
+    assert [name for name, value in score.metrics.items() if value] == [
+        "attack",
+        "attack/injection",
+    ]
     assert judged(model, "", Brief(attacks=AttackPolicy.FLAG)).rewards == {"*": 0.0}
 
 

@@ -331,7 +331,7 @@ def test_service_that_cannot_start_fails_whoever_waits(
 def test_services_that_never_get_ready_end_with_the_pool(tmp_path: Path) -> None:
     async def run() -> None:
         command = ServiceCommand(argv=[sys.executable, "-c", "import time; time.sleep(60)"])
-        with pytest.raises(ServiceStartError, match="ready within 0.5 s"):
+        with pytest.raises(ServiceStartError, match=r"ready within 0\.5 s"):
             async with ServicePool(command, 4, tmp_path, patience=Patience(start_s=0.5)):
                 pass
 

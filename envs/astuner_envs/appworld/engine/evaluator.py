@@ -102,7 +102,7 @@ def evaluated(folder: Path, task_id: str, changes: dict[str, str]) -> dict[str, 
         Exception: There is no such task, or the engine cannot evaluate it, whatever is changed.
     """
     tasks = folder / "data" / "tasks"
-    if task_id not in os.listdir(tasks):
+    if not any(each.name == task_id for each in tasks.iterdir()):
         raise LookupError(f"{task_id!r} is no task")
     given = {path.stem: path.read_text() for path in (tasks / task_id / "dbs").glob("*.jsonl")}
     try:
