@@ -168,9 +168,7 @@ class Supervision:
 
     def _without_hope(self) -> list[ServiceStartError]:
         """Return why services cannot be started; one that runs at last is none of them."""
-        return [
-            failure for number, failure in self._failing.items() if number not in self._running
-        ]
+        return [failure for number, failure in self._failing.items() if number not in self._running]
 
     async def _announce(self) -> None:
         async with self._changed:

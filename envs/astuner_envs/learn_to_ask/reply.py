@@ -56,11 +56,15 @@ class Reply:
 
 
 def question_stem(question: str) -> str:
-    """Return a question's last sentence without the choices that it offers after a colon.
+    """Return a question's last sentence without choices after a colon, or words before one.
 
-    ``It is cold. How old is it: new, old or older`` gives ``How old is it``.
+    ``It is cold. How old is it: new, old or older`` gives ``How old is it``, and so does ``One more
+    question: How old is it``.
     """
-    return _last_sentence(question).partition(":")[0]
+    stem, _, rest = _last_sentence(question).partition(":")
+    if _ASKS.match(rest) and not _ASKS.match(stem):
+        return rest.partition(":")[0].strip()
+    return stem
 
 
 def has_too_many_choices(question: str) -> bool:

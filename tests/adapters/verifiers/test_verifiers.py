@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
 import subprocess
 import sys
 import threading
@@ -166,10 +165,13 @@ def test_the_example_in_the_documentation_evaluates(endpoint: Endpoint, tmp_path
     module, command = examples("verifiers")
     (tmp_path / "my_gsm8k.py").write_text(module, "utf-8")
     command = changed(command, {"http://127.0.0.1:8000/v1": endpoint.url, "-n 8": "-n 2"})
-    program, *arguments = shlex.split(command)
     subprocess.run(
-        [Path(sys.executable).parent / program, *arguments],
-        env={"PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "PATH": os.defpath},
+        ["sh", "-c", command],
+        env={
+            "PYTHONPATH": str(tmp_path),
+            "HOME": str(tmp_path),
+            "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+        },
         cwd=tmp_path,
         check=True,
         timeout=120,

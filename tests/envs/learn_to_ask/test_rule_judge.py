@@ -115,6 +115,8 @@ def test_more_words_fit_no_better() -> None:
 def test_choices_are_no_questions_of_their_own() -> None:
     stem = "How old is it"
     assert question_stem(f"It is cold. {stem}: new, a year or more") == stem
+    assert question_stem(f"**One more question:** {stem}") == f"** {stem}"
+    assert question_stem(f"One more question: {stem}: new, a year or more") == stem
     asked = Reply("How old is it: new, a year or more?").questions
     assert count_questions(asked) == 1
 
