@@ -235,7 +235,7 @@ def test_the_command_refuses_what_cannot_teach(
     monkeypatch.chdir(tmp_path)
     Path("examples.jsonl").write_text('{"question": "Q", "answer": "A", "score": 1}\n', "utf-8")
     assert command(tmp_path, NOBODY) == 2
-    assert "at least 24 lines are needed" in capsys.readouterr().err
+    assert "at least 24 lines of their own are needed" in capsys.readouterr().err
 
 
 def test_a_rubric_that_people_may_have_edited_is_not_written_over(
