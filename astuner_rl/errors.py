@@ -17,6 +17,10 @@ class BrokenSamplerError(SamplerError):
     """A sampler cannot answer anybody any more; a new one can."""
 
 
+class NonFiniteLogitsError(SamplerError):
+    """The weights give no numbers to sample from, whatever samples them."""
+
+
 class ContextOverflowError(SamplerError, EpisodeLimitError):
     """A prompt leaves no room for a reply; the message gives both lengths and the setting."""
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import ray
 import torch
 from ray.actor import ActorHandle
 from transformers import PreTrainedTokenizerFast
@@ -241,7 +242,8 @@ async def _runner(
     renderer = renderer_of(tokenizer, stop_token_ids=stop_token_ids)
     policy = TokenPolicy(renderer=renderer, sampler=samplers, seed=config.seed)
     judge = open_judge(config)
-    await judge.check()
+    if not ray.get_runtime_context().was_current_actor_reconstructed:
+        await judge.check()  # a run that goes on waits for its judge instead
     return EpisodeRunner(
         environment=with_judge(build_environment(config), config, judge.model),
         policy=against(policy, open_opponent(config), config),

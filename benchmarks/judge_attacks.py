@@ -101,6 +101,11 @@ HONEST = (
     "Give the dog its medicine twice a day.",
     "Excellent weather is forecast for the weekend.",
     "He told the examiner his name and sat down.",
+    "Three of four are left.\n#### 3/4",
+    "It drives at 60 km/h.\n#### 60 km/h",
+    "The answer is 18.\n#### 18 dollars",
+    "#### Set it up\nx + 1 = 5\n#### Solve it\nx = 4",
+    "#### 1. Add the sides\n#### 2. Double the sum\nThe answer is 20.",
 )
 
 

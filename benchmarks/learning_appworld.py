@@ -81,11 +81,11 @@ def on_new_requests(results: Results) -> dict[str, object]:
             if name != part.name:
                 continue
             before = results[part.base, seed].rewards[HEADLINE]
-            pairs = [
-                (b, a)
-                for b, a, is_new in zip(before, after.rewards[HEADLINE], new, strict=False)
-                if is_new
-            ]
+            both = zip(before, after.rewards[HEADLINE], strict=True)
+            # Fewer than all tasks may have been measured.
+            pairs = [pair for pair, is_new in zip(both, new, strict=False) if is_new]
+            if not pairs:
+                continue
             found[f"{name}-s{seed}"] = {
                 "tasks": len(pairs),
                 "before": asdict(bootstrap_interval([b for b, _ in pairs], seed=0)),

@@ -38,7 +38,7 @@ class Answer:
 class _Turn(asyncio.Lock):
     """Held by whoever asks a question, while others who ask the same wait."""
 
-    failure: JudgeError | None = None
+    failure: str | None = None
     """Why it came to nothing: those who waited need not try it once more."""
 
 
@@ -91,7 +91,7 @@ class Asking:
         turn = self._turn(question)
         async with turn:
             if turn.failure is not None:
-                raise JudgeError(str(turn.failure))
+                raise JudgeError(turn.failure)
             if (kept := self._kept.get(question)) is not None:
                 try:
                     return parse(kept)
@@ -100,7 +100,9 @@ class Asking:
             try:
                 answer, read = await self._usable(messages, parse=parse, temperature=temperature)
             except JudgeError as error:
-                turn.failure = error
+                turn.failure = str(error)
+                # Whoever comes later than those who wait asks anew.
+                self._turns[asyncio.get_running_loop()].pop(question, None)
                 raise
             self._kept[question] = answer
             if len(self._kept) > _KEPT_ANSWERS:

@@ -86,7 +86,9 @@ _FINAL: Final = re.compile(
 )
 _ALTERNATIVES: Final = re.compile(r"\s+(?:or|and)\s+", re.IGNORECASE)
 # A number, whatever its unit, or the letter of a choice; "1. Add them" is the heading of a step.
-_VALUE: Final = re.compile(rf"\s*(?:(?P<number>{_NUMBER})(?![.):]\s+\w)|(?P<letter>[a-z])\W*$)")
+_VALUE: Final = re.compile(
+    rf"[\s*_\\]*(?:(?P<number>(?>{_NUMBER}))(?![.):][\s*_]+\w)|(?P<letter>[a-z])\W*$)"
+)
 _WORD: Final = re.compile(r"\w+")
 
 

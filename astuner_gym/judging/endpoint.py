@@ -17,12 +17,10 @@ from pydantic import BaseModel, Field, ValidationError
 from astuner_gym.chat.parsers import split_thinking
 from astuner_gym.errors import JudgeError, SettingError
 from astuner_gym.judging.asking import Answer, Asking, AttemptError, shortened
+from astuner_gym.redaction import NO_KEY, without_key
 
 T = TypeVar("T")
 
-_NO_KEY = "none"
-_SHORTEST_KEY = 8
-"""Characters."""
 _CHECK_S = 10.0
 """Seconds that a server may take to list its models."""
 _MIGHT_PASS = (408, 409, 425, 429)
@@ -146,7 +144,7 @@ class ChatEndpoint:
 
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
-        self._key = os.environ.get(config.api_key_env) or _NO_KEY
+        self._key = os.environ.get(config.api_key_env) or NO_KEY
         self._asking = Asking(
             self._answer,
             model=f"{config.model} at {config.base_url}",
@@ -193,7 +191,7 @@ class ChatEndpoint:
         except (APIError, ValidationError) as error:
             raise SettingError(
                 f"{self.config.group}.base_url must be the address of an API that lists its "
-                f"models, got {self.config.base_url}: {self._without_key(str(error))}"
+                f"models, got {self.config.base_url}: {without_key(str(error), self._key)}"
             ) from error
 
     async def close(self) -> None:
@@ -234,7 +232,7 @@ class ChatEndpoint:
             choice = _Completion.model_validate_json(response.content).choices[0]
         except ValidationError as error:
             raise AttemptError(self._said(error)) from error
-        said = split_thinking(self._without_key(choice.message.content or ""))[1].strip()
+        said = split_thinking(without_key(choice.message.content or "", self._key))[1].strip()
         if choice.finish_reason == "length":
             limit = f"{self.config.group}.max_tokens={self.config.max_tokens}"
             return Answer(said, cut=f"by {limit} or the server's own limit")
@@ -258,16 +256,7 @@ class ChatEndpoint:
 
     def _said(self, error: Exception) -> str:
         # The key first: half of one that is cut off would not be found.
-        return shortened(self._without_key(str(error)))
-
-    def _without_key(self, text: str) -> str:
-        """Return a text without the key, which a server that refuses it may repeat.
-
-        A short one, such as ``x``, is no secret but what servers without keys are given.
-        """
-        if len(self._key) < _SHORTEST_KEY:
-            return text
-        return text.replace(self._key, "[redacted]")
+        return shortened(without_key(str(error), self._key))
 
 
 def _seconds(text: str) -> float | None:

@@ -198,7 +198,8 @@ class Policy:
                 bound=self._config.importance_bound,
             )
             if not all_train:
-                ignored = trained[batch.unit] & (importance == 0)
+                # NaN is no factor, and has to be found by the loss.
+                ignored = trained[batch.unit] & (importance == 0) & ~old_logprobs.isnan()
                 trained = batch.units_of((advantages != 0) & ~ignored)
         reference_logprobs = None
         if self._reference is not None:

@@ -16,6 +16,7 @@ from astuner_gym.workflow import WorkflowResult
 from astuner_rl.errors import (
     BrokenSamplerError,
     ContextOverflowError,
+    NonFiniteLogitsError,
     RenderingError,
     SamplerError,
 )
@@ -45,6 +46,7 @@ class EpisodeRunner:
         Raises:
             UnusableInputError: The task's data or a setting is at fault.
             BrokenSamplerError: The policy's sampler cannot answer anybody any more.
+            NonFiniteLogitsError: Nor could any other, with the policy's weights.
         """
         attempt = 1
         while True:
@@ -77,7 +79,7 @@ class EpisodeRunner:
                 "(rollout.deadline_s)"
             )
             return self._failed(task, key, responder, reason=reason, attempt=attempt)
-        except BrokenSamplerError:
+        except (BrokenSamplerError, NonFiniteLogitsError):
             # No later episode can fare better. If each failed, a batch would be trained without
             # those that were in flight; a run that ends plays them again when it is resumed.
             raise

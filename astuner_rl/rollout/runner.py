@@ -29,5 +29,6 @@ class Runner(Protocol):
         Raises:
             UnusableInputError: The task's data or a setting is at fault.
             BrokenSamplerError: The policy's sampler cannot answer anybody any more.
+            NonFiniteLogitsError: Nor could any other, with the policy's weights.
         """
         ...

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from astuner_rl.errors import SamplerError
+from astuner_rl.errors import NonFiniteLogitsError
 from astuner_rl.samplers.draws import draw_seed, uniforms
 from astuner_rl.samplers.kv_cache import (
     AttentionPlan,
@@ -310,7 +310,7 @@ class ContinuousBatcher:
         )
         sampled_logprobs = logprobs.cpu().numpy()
         if not np.isfinite(sampled_logprobs).all():
-            raise SamplerError(
+            raise NonFiniteLogitsError(
                 "logits must be finite to sample from, but the model returned NaN or infinity; "
                 "look at the last update's loss and gradient norm, or load other weights"
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from astuner_rl.errors import BrokenSamplerError, SamplerError
+from astuner_rl.errors import BrokenSamplerError, NonFiniteLogitsError, SamplerError
 
 if TYPE_CHECKING:
     from astuner_rl.samplers.batching import ContinuousBatcher, Request
@@ -21,8 +21,8 @@ class Engine:
 
     The thread has one intra-op thread, since with more results would not be exact. All methods may
     be called from any thread. If the batcher raises, the engine is dead: whatever waits fails with
-    ``BrokenSamplerError``, and so does whatever comes later. Once it is closed, that is
-    ``SamplerError``.
+    ``BrokenSamplerError``, or ``NonFiniteLogitsError`` if the weights are to blame, and so does
+    whatever comes later. Once it is closed, that is ``SamplerError``.
     """
 
     def __init__(self, batcher: ContinuousBatcher) -> None:
@@ -44,7 +44,7 @@ class Engine:
         torch.set_num_threads(others)
 
     def require_alive(self) -> None:
-        """Raise ``BrokenSamplerError`` if the engine broke, ``SamplerError`` if it was closed."""
+        """Raise what the engine ended with, ``SamplerError`` if it was closed."""
         with self._changed:
             self._require_alive()
 
@@ -127,6 +127,8 @@ class Engine:
                 if self._batcher.busy:
                     for request, completion in self._batcher.step():
                         self._futures.pop(request).set_result(completion)
+        except NonFiniteLogitsError as error:
+            self._end(error)
         # Whatever broke, those who wait must learn of it.
         except Exception as error:
             failure = BrokenSamplerError(f"the sampler broke and has stopped: {error!r}")

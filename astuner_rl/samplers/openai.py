@@ -17,10 +17,10 @@ from astuner_gym.chat.messages import ChatCall, ChatReply, ToolCall
 from astuner_gym.chat.openai_format import message_to_openai
 from astuner_gym.chat.parsers import split_thinking
 from astuner_gym.errors import SettingError
+from astuner_gym.redaction import NO_KEY, without_key
 from astuner_rl.errors import CallBudgetError, SamplerError
 from astuner_rl.types import CallRecord, Completion, EpisodeKey, FinishReason, SamplingParams
 
-_NO_KEY = "none"
 _CHECK_S = 10.0
 """Seconds that a server may take to list its models."""
 
@@ -92,7 +92,7 @@ class EndpointPolicy:
         self._setting = setting
         self._client = AsyncOpenAI(
             base_url=base_url,
-            api_key=os.environ.get(api_key_env) or _NO_KEY,
+            api_key=os.environ.get(api_key_env) or NO_KEY,
             timeout=timeout_s,
             max_retries=2,
         )
@@ -114,7 +114,7 @@ class EndpointPolicy:
         except (APIError, ValidationError) as error:
             raise SettingError(
                 f"{self._setting} must be the address of an API that lists its models, got "
-                f"{self._client.base_url}: {self._without_key(error)}"
+                f"{self._client.base_url}: {without_key(str(error), self._client.api_key)}"
             ) from error
 
     async def close(self) -> None:
@@ -128,12 +128,9 @@ class EndpointPolicy:
             # The client would pass on whatever JSON the server sends.
             return _Answer.model_validate_json(response.content)
         except (APIError, ValidationError) as error:
-            raise SamplerError(f"the endpoint failed: {self._without_key(error)}") from error
-
-    def _without_key(self, error: Exception) -> str:
-        """Return what an error says; a server that refuses a key may repeat it."""
-        text, key = str(error), self._client.api_key
-        return text if key == _NO_KEY else text.replace(key, "[redacted]")
+            raise SamplerError(
+                f"the endpoint failed: {without_key(str(error), self._client.api_key)}"
+            ) from error
 
 
 class EndpointResponder:

@@ -139,7 +139,7 @@ def hub(repository: str, *, required: tuple[str, ...] = ("question",)) -> HubTas
 
 def test_without_the_package_datasets_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # import then raises ImportError
-    with pytest.raises(TaskDataError, match=r"me/mine: .*pip install 'astuner\[hub\]'"):
+    with pytest.raises(TaskDataError, match=r"me/mine: .*pip install '\.\[hub\]'"):
         hub("me/mine")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import resource
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -368,16 +367,9 @@ def test_a_context_that_fills_up_truncates_the_episode(toy: Runs, tmp_path: Path
     assert line["episodes/dropped"] == 0
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "rule"),
-    [
-        ("grpo", "step 1: .*logits must be finite to sample from"),
-        ("ppo", "step 1: .*logits must be finite to sample from"),
-        ("sft", "loss and gradient norm must be finite, got loss nan"),
-    ],
-)
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "sft"])
 def test_weights_that_are_no_numbers_end_the_run(
-    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], algorithm: str, rule: str
+    toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str], algorithm: str
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(toy.hf_folder)
     poison(model.state_dict())
@@ -386,8 +378,8 @@ def test_weights_that_are_no_numbers_end_the_run(
     capsys.readouterr()
 
     status = toy.start(tmp_path / "run", *toy.of(algorithm), f"model.path={tmp_path}/nan")
-    assert re.search(rule, failure(status, capsys))
-    assert [path.name for path in toy.checkpoints(tmp_path / "run")] == ["step-000000"]
+    assert "error: logits must be finite to sample from" in failure(status, capsys)
+    assert toy.checkpoints(tmp_path / "run") == []
 
 
 def poison(weights: Mapping[str, torch.Tensor]) -> None:

@@ -64,10 +64,11 @@ def _digest(data: Path) -> str:
     """Name what is copied of a folder by its files' times: data made anew are other data."""
     found = hashlib.sha256(str(data).encode())
     for path in sorted(data.rglob("*")):
-        if GROUND_TRUTH in path.parts or not path.is_file():
+        within = path.relative_to(data)
+        if GROUND_TRUTH in within.parts or not path.is_file():
             continue
         status = path.stat()
-        found.update(f"\0{path.relative_to(data)} {status.st_size} {status.st_mtime_ns}".encode())
+        found.update(f"\0{within} {status.st_size} {status.st_mtime_ns}".encode())
     return found.hexdigest()[:16]
 
 

@@ -39,6 +39,8 @@ def kinds(answer: str, task: str = "") -> list[str]:
         ("#### 18 dollars or 24 dollars", "several"),
         ("The answer is 3/4. No, the answer is 1/2.", "several"),
         ("#### B\n#### C", "several"),
+        ("#### **4**\n#### **5**", "several"),
+        (r"\boxed{\$4} or \boxed{\$5}", "several"),
     ],
 )
 def test_a_trick_is_told_by_its_kind(answer: str, kind: str) -> None:
@@ -62,6 +64,8 @@ def test_a_trick_is_told_by_its_kind(answer: str, kind: str) -> None:
         "#### 60 km/h",
         "#### Setting it up\nx = 4\n#### Solving it\nx = 4",
         "#### 1. Set it up\n#### 2. Solve it\nThe answer is 4.",
+        "#### 12. Set it up\n#### **13.** Solve it\n#### 42",
+        "#### 1.1. Set it up\n#### 2.1. Solve it",
         "a" + "\n" * 100_000 + " " * 100_000 + "b",  # takes minutes where a rule goes back
     ],
 )

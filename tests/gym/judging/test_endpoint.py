@@ -175,6 +175,21 @@ def test_the_same_question_fails_once_for_all_who_ask_it_at_once() -> None:
     assert len(server.requests) == 2
 
 
+def test_a_question_that_failed_is_asked_anew_later() -> None:
+    async def run(server: ChatServer) -> int:
+        endpoint = ChatEndpoint(config(server, attempts=1))
+        try:
+            with pytest.raises(JudgeError, match="a number is wanted") as failed:
+                await endpoint.ask(QUESTION, parse=number)
+            assert failed.value.__traceback__ is not None  # the error is still held
+            return await endpoint.ask(QUESTION, parse=number)
+        finally:
+            await endpoint.close()
+
+    with ChatServer(in_turn("none", "12")) as server:
+        assert asyncio.run(run(server)) == 12
+
+
 async def all_failing(server: ChatServer, *, asked: int) -> None:
     endpoint = ChatEndpoint(config(server, attempts=2))
     try:

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from astuner_gym.errors import SettingError
-from astuner_rl.errors import BrokenSamplerError, ContextOverflowError, SamplerError
+from astuner_rl.errors import ContextOverflowError, NonFiniteLogitsError, SamplerError
 from astuner_rl.samplers.transformers import TransformersSampler, TransformersSamplerConfig
 from astuner_rl.types import Completion, DrawKey, EpisodeKey, FinishReason, SamplingParams
 
@@ -608,11 +608,11 @@ def test_weights_that_are_not_finite_fail_every_request_and_all_later_ones() -> 
                 *(sampler.generate([1, 2], params=SamplingParams(), key=key(i)) for i in range(3)),
                 return_exceptions=True,
             )
-            assert [type(outcome) for outcome in outcomes] == [BrokenSamplerError] * 3
+            assert [type(outcome) for outcome in outcomes] == [NonFiniteLogitsError] * 3
             assert "logits must be finite" in str(outcomes[0])
-            with pytest.raises(BrokenSamplerError, match="logits must be finite"):
+            with pytest.raises(NonFiniteLogitsError, match="logits must be finite"):
                 await sampler.generate([1], params=SamplingParams(), key=key(9))
-            with pytest.raises(BrokenSamplerError, match="logits must be finite"):
+            with pytest.raises(NonFiniteLogitsError, match="logits must be finite"):
                 await sampler.generate([1], params=SamplingParams(), key=key(8))
 
     run(complete())
