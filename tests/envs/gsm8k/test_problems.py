@@ -9,7 +9,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astuner_envs.gsm8k.problems import Problem, Problems, Split
@@ -39,6 +39,7 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[A-Za-z]+", text))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Split), st.integers(0, 5), st.integers(0, 10**9))
 def test_steps_are_exact_and_use_what_is_known(split: Split, seed: int, index: int) -> None:
     problem = Problems(split, seed=seed, size=10**9 + 1)[index]
@@ -62,6 +63,7 @@ def test_steps_are_exact_and_use_what_is_known(split: Split, seed: int, index: i
     assert problem.question.endswith("?")
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Split), st.integers(0, 10**6))
 def test_every_step_but_the_last_is_needed(split: Split, index: int) -> None:
     problem = Problems(split, size=10**6 + 1)[index]
@@ -69,6 +71,7 @@ def test_every_step_but_the_last_is_needed(split: Split, index: int) -> None:
     assert used == set(range(len(problem.steps) - 1))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(Split), st.integers(0, 99), st.integers(0, 99))
 def test_a_problem_is_a_function_of_split_seed_and_index(split: Split, seed: int, i: int) -> None:
     expected = Problems(split, seed=seed, size=100)[i]
