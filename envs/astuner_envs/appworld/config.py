@@ -98,7 +98,8 @@ class AppWorldConfig:
         for id_ in self.tasks.ids or ():
             if not (folders.open / "tasks" / id_).is_dir():
                 raise SettingError(
-                    f"env.tasks.ids must name folders of {folders.open / 'tasks'}, got {id_!r}"
+                    f"env.tasks.ids must name folders of {folders.open / 'tasks'}, got {id_!r}; "
+                    "choose from those, or leave it out for the split env.tasks.train"
                 )
         logs = None if self.logs is None else Path(self.logs).absolute()
         # Imports take seconds on a free machine, and minutes where many start at once.
