@@ -16,7 +16,8 @@ policy, whatever sampled while it was trained.
 
 A part that is done is kept in ``benchmarks/results/parts`` and taken from there by the next call,
 if its settings, defaults included, and its commit are the same (a commit with changes on top is
-never the same); with ``--reuse``, any commit will do. All parts together take hours: committed,
+never the same); with ``--reuse``, any commit will do. A part that was trained and not measured is
+kept beside its run, and by the same rule only measured. All parts together take hours: committed,
 what is there lets another machine go on if its processor is of the same kind. Another kind rounds
 otherwise, so that its first policy is another, and with it everything is measured anew.
 """
@@ -73,6 +74,8 @@ TIMED_STEPS, TIMED_EXAMPLES = 40, 2_000
 """Of the short run that tells how long a step of *sft* takes."""
 REWARD_DIGITS = 4
 """Behind the point, of each task's reward: thousands of them are kept."""
+RUN = "run"
+"""The run's folder in that of its part."""
 POLL_S = 0.2
 POLLS_OF_ALL = 5
 """Polls from one look at the memory of all processes, which takes milliseconds, to the next."""
@@ -146,7 +149,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What is kept of a finished part, or of the first policy."""
+    """What is kept of a finished part, of one that was only trained, or of the first policy."""
 
     part: str
     seed: int
@@ -158,7 +161,7 @@ class Result:
     first_weights: str
     """Digest of the weights that the run began with."""
     tasks: int
-    solved: dict[str, str]
+    solved: dict[str, str] = field(default_factory=dict)
     """By set and decoding, ``heldout T=1``: a digit for each task, how many of its episodes solved
     it."""
     samples: int = 1
@@ -232,7 +235,15 @@ class Store:
 
     def find(self, part: str, *, seed: int, command: Sequence[str], plan: Plan) -> Result | None:
         """Return what was kept of a part with these settings and from the same first weights."""
-        path = self._path(part, seed)
+        return self._find(self._path(part, seed), part, command, plan)
+
+    def find_trained(
+        self, part: str, *, seed: int, command: Sequence[str], plan: Plan
+    ) -> Result | None:
+        """Return what was kept of such a part when it had been trained."""
+        return self._find(self._path_of_trained(part, seed), part, command, plan)
+
+    def _find(self, path: Path, part: str, command: Sequence[str], plan: Plan) -> Result | None:
         if not path.exists():
             return None
         kept = json.loads(path.read_text("utf-8"))
@@ -247,16 +258,29 @@ class Store:
         return result if same_settings and (same_commit or self.reuse) else None
 
     def keep(self, result: Result) -> Result:
-        """Keep a result and return it."""
-        self.results.mkdir(parents=True, exist_ok=True)
-        path = self._path(result.part, result.seed)
+        """Keep the result of a part and return it."""
+        return self._keep(result, self._path(result.part, result.seed))
+
+    def keep_trained(self, result: Result) -> Result:
+        """Keep what is known of a part before it is measured, beside its run, and return it."""
+        return self._keep(result, self._path_of_trained(result.part, result.seed))
+
+    def _keep(self, result: Result, path: Path) -> Result:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(result)) + "\n", "utf-8")
         partial.rename(path)
         return result
 
+    def folder_of(self, part: str, seed: int) -> Path:
+        """Return where a part is trained."""
+        return self.folder / f"{part}-s{seed}"
+
     def _path(self, part: str, seed: int) -> Path:
         return self.results / f"{part}-s{seed}.json"
+
+    def _path_of_trained(self, part: str, seed: int) -> Path:
+        return self.folder_of(part, seed) / "trained.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,35 +461,41 @@ def trained_policy(
     if found is not None:
         print(f"{part.name}, seed {seed}: kept from {found.commit}")
         return found
-    print(f"{part.name}, seed {seed}: training", flush=True)
-    folder = fresh_folder(store.folder / f"{part.name}-s{seed}")
-    load_before = os.getloadavg()[0]
-    run = folder / "run"
-    finished = run_command(part.module, [*command, f"run.dir={run}"], log=folder / "output.txt")
-    load_after = os.getloadavg()[0]
-    lines = read_metrics(run / "metrics.jsonl")
+    trained = store.find_trained(part.name, seed=seed, command=command, plan=plan)
+    if trained is None:
+        trained = store.keep_trained(_trained(part, seed, command, plan=plan, store=store))
     print(f"{part.name}, seed {seed}: measuring", flush=True)
-    last = of_trained_run(compose_experiment([f"run.resume={run}"]))
-    measured = measured_policy(last, plan=plan)
+    run = store.folder_of(part.name, seed) / RUN
+    measured = measured_policy(of_trained_run(compose_experiment([f"run.resume={run}"])), plan=plan)
     return store.keep(
-        Result(
-            part=part.name,
-            seed=seed,
-            commit=store.commit,
-            command=tuple(command),
-            settings=digest_of_settings(part.name, command),
-            first_weights=store.first_weights,
-            tasks=plan.tasks,
-            samples=plan.samples,
-            solved=measured.solved,
-            rewards=measured.rewards,
-            means=measured.means,
-            minutes=finished.seconds / 60,
-            train_s=training_seconds(lines),
-            peak_rss_gb=finished.peak_rss_gb,
-            steps=lines[-1].step,
-            load_average=[load_before, load_after],
-        )
+        replace(trained, solved=measured.solved, rewards=measured.rewards, means=measured.means)
+    )
+
+
+def _trained(part: Part, seed: int, command: Sequence[str], *, plan: Plan, store: Store) -> Result:
+    """Train as the settings say."""
+    print(f"{part.name}, seed {seed}: training", flush=True)
+    folder = fresh_folder(store.folder_of(part.name, seed))
+    load_before = os.getloadavg()[0]
+    finished = run_command(
+        part.module, [*command, f"run.dir={folder / RUN}"], log=folder / "output.txt"
+    )
+    load_after = os.getloadavg()[0]
+    lines = read_metrics(folder / RUN / "metrics.jsonl")
+    return Result(
+        part=part.name,
+        seed=seed,
+        commit=store.commit,
+        command=tuple(command),
+        settings=digest_of_settings(part.name, command),
+        first_weights=store.first_weights,
+        tasks=plan.tasks,
+        samples=plan.samples,
+        minutes=finished.seconds / 60,
+        train_s=training_seconds(lines),
+        peak_rss_gb=finished.peak_rss_gb,
+        steps=lines[-1].step,
+        load_average=[load_before, load_after],
     )
 
 
@@ -501,7 +531,7 @@ def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store
             return int(timing["steps"])
     print(f"{part.name}, seed {seed}: timing its steps", flush=True)
     folder = fresh_folder(store.folder / f"{part.name}-s{seed}-timing")
-    run = folder / "run"
+    run = folder / RUN
     command = sft_command(part, seed, steps=TIMED_STEPS, examples=TIMED_EXAMPLES, plan=plan)
     run_command(
         part.module, [*command, "eval.tasks=1", f"run.dir={run}"], log=folder / "output.txt"

@@ -19,7 +19,9 @@ from benchmarks.learning import (
     digest_of_settings,
     gain,
     part_names,
+    quick_plan,
     sft_command,
+    trained_policy,
     variant_name,
 )
 from benchmarks.learning_gsm8k import BENCHMARK, GRPO, SFT, bars
@@ -128,10 +130,19 @@ def test_a_part_that_was_not_run_holds_no_bar() -> None:
 
 
 def store(
-    folder: Path, *, commit: str = "c0ffee", first_weights: str = "beef", reuse: bool = False
+    folder: Path,
+    *,
+    results: Path | None = None,
+    commit: str = "c0ffee",
+    first_weights: str = "beef",
+    reuse: bool = False,
 ) -> Store:
     return Store(
-        folder=folder, results=folder, commit=commit, first_weights=first_weights, reuse=reuse
+        folder=folder,
+        results=results or folder,
+        commit=commit,
+        first_weights=first_weights,
+        reuse=reuse,
     )
 
 
@@ -146,6 +157,20 @@ def test_a_kept_result_comes_back_as_it_was(tmp_path: Path, grpo: Result) -> Non
     kept = store(tmp_path).keep(replace(grpo, load_average=[0.5, 2.0]))
     found = store(tmp_path).find("grpo", seed=0, command=kept.command, plan=PLAN)
     assert found == kept
+
+
+def test_a_part_that_was_trained_is_only_measured(tmp_path: Path) -> None:
+    plan = quick_plan(tmp_path, environment=["env=gsm8k"])
+    command = command_of(GRPO, 0, plan=plan)
+    kept = store(tmp_path / "work", results=tmp_path / "results")
+    first = trained_policy(GRPO, 0, command, plan=plan, store=kept)
+    (tmp_path / "results/grpo-s0.json").unlink()
+    log = tmp_path / "work/grpo-s0/output.txt"
+    log.write_text("still here")
+    assert trained_policy(GRPO, 0, command, plan=plan, store=kept) == first
+    assert log.read_text() == "still here"  # a run that begins writes its own
+    assert first.steps == 2
+    assert len(first.solved[HEADLINE]) == plan.tasks
 
 
 def test_other_seeds_settings_and_sizes_are_measured_anew(tmp_path: Path, grpo: Result) -> None:
