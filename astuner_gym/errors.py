@@ -43,6 +43,10 @@ class JudgeError(AstunerError):
     """A judge raised, or returned something that is no score."""
 
 
+class BrokenJudgeError(JudgeError):
+    """A judge can score nothing any more, whatever it is given."""
+
+
 class EpisodeLimitError(AstunerError):
     """A call exceeds a limit of its episode, such as the number of calls or the model's context.
 

@@ -9,10 +9,15 @@ from typing import Final, TypeVar
 
 from astuner_gym.chat.messages import ChatMessage, ChatRole
 from astuner_gym.chat.parsers import split_thinking
-from astuner_gym.errors import JudgeError, SettingError
+from astuner_gym.errors import BrokenJudgeError, JudgeError, SettingError
 from astuner_gym.judging.asking import Answer, Asking
 from astuner_gym.judging.endpoint import EndpointConfig
-from astuner_rl.errors import RenderingError, SamplerError
+from astuner_rl.errors import (
+    BrokenSamplerError,
+    NonFiniteLogitsError,
+    RenderingError,
+    SamplerError,
+)
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.types import DrawKey, EpisodeKey, SamplingParams
@@ -93,6 +98,7 @@ class LocalJudge:
             temperature: How the answer is drawn; None for that of the settings.
 
         Raises:
+            BrokenJudgeError: The model can answer nobody any more.
             JudgeError: The question does not fit the context, or no usable answer came in so many
                 attempts.
         """
@@ -119,6 +125,8 @@ class LocalJudge:
                 )
             finally:
                 self._sampler.release(key.episode)
+        except (BrokenSamplerError, NonFiniteLogitsError) as error:
+            raise BrokenJudgeError(f"{self._name} can judge no more: {error}") from error
         except (RenderingError, SamplerError) as error:
             raise JudgeError(f"{self._name} cannot be asked: {error}") from error
         ids = completion.token_ids

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from astuner_gym.environment import Environment
 from astuner_gym.episode import judge_result
-from astuner_gym.errors import JudgeError, SettingError, UnusableInputError
+from astuner_gym.errors import BrokenJudgeError, JudgeError, SettingError, UnusableInputError
 from astuner_gym.task import Task, TaskSource
 from astuner_rl.assembly import build_environment
 from astuner_rl.command import run_command
@@ -196,6 +196,8 @@ async def _rejudged(environment: Environment, task: Task, episode: Episode) -> E
     try:
         score = await judge_result(environment.judge, task, episode.result)
         return rejudged(episode, score)
+    except BrokenJudgeError:
+        raise  # it would drop all that are left, which says nothing about the other judge
     except JudgeError as error:
         return dropped(episode, f"{type(error).__name__}: {error}")
 

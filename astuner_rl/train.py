@@ -29,7 +29,7 @@ import torch
 from rich.console import Console
 
 from astuner_gym.environment import Environment
-from astuner_gym.errors import SettingError
+from astuner_gym.errors import BrokenJudgeError, SettingError
 from astuner_rl.algos.call_credit import Credit
 from astuner_rl.algos.config import Baseline, Decay, GrpoConfig
 from astuner_rl.assembly import (
@@ -260,10 +260,10 @@ def _open_deployment(ingredients: Ingredients) -> AbstractContextManager[Deploym
 
 @contextmanager
 def _failures_in(folder: RunFolder) -> Iterator[None]:
-    """Say how to go on after a failure of files or of processes that the run needs."""
+    """Say how to go on after a failure of files, processes or models that the run needs."""
     try:
         yield
-    except (LostProcessError, BrokenSamplerError) as error:
+    except (LostProcessError, BrokenSamplerError, BrokenJudgeError) as error:
         last = latest_checkpoint(folder.checkpoints)
         kept = "no checkpoint yet" if last is None else f"{last.name}, which is whole"
         raise RunAbortedError(

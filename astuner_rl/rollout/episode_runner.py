@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import judge_result, run_episode_with, score_with_given
-from astuner_gym.errors import EpisodeLimitError, JudgeError, WorkflowError
+from astuner_gym.errors import BrokenJudgeError, EpisodeLimitError, JudgeError, WorkflowError
 from astuner_gym.judge import GivenReward, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
@@ -47,6 +47,7 @@ class EpisodeRunner:
             UnusableInputError: The task's data or a setting is at fault.
             BrokenSamplerError: The policy's sampler cannot answer anybody any more.
             NonFiniteLogitsError: Nor could any other, with the policy's weights.
+            BrokenJudgeError: The judge can score nothing any more.
         """
         attempt = 1
         while True:
@@ -79,7 +80,7 @@ class EpisodeRunner:
                 "(rollout.deadline_s)"
             )
             return self._failed(task, key, responder, reason=reason, attempt=attempt)
-        except (BrokenSamplerError, NonFiniteLogitsError):
+        except (BrokenSamplerError, NonFiniteLogitsError, BrokenJudgeError):
             # No later episode can fare better. If each failed, a batch would be trained without
             # those that were in flight; a run that ends plays them again when it is resumed.
             raise

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from astuner_gym.errors import JudgeError, UnusableInputError
+from astuner_gym.errors import BrokenJudgeError, JudgeError, UnusableInputError
 from astuner_gym.judge import GroupJudge, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
@@ -59,6 +59,7 @@ async def judge_group(
 
     Raises:
         UnusableInputError: The task's data is at fault.
+        BrokenJudgeError: The judge can compare nothing any more.
     """
     judged = [episode for episode in episodes if episode.status is not EpisodeStatus.FAILED]
     if not judged:
@@ -69,7 +70,7 @@ async def judge_group(
             episode.key: _compared(episode, score)
             for episode, score in zip(judged, scores, strict=True)
         }
-    except UnusableInputError:
+    except (UnusableInputError, BrokenJudgeError):
         raise
     except Exception as error:  # a user's judge may raise anything; it is named and kept
         reason = str(error) if isinstance(error, JudgeError) else f"judge raised: {error!r}"

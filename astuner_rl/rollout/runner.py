@@ -30,5 +30,6 @@ class Runner(Protocol):
             UnusableInputError: The task's data or a setting is at fault.
             BrokenSamplerError: The policy's sampler cannot answer anybody any more.
             NonFiniteLogitsError: Nor could any other, with the policy's weights.
+            BrokenJudgeError: The judge can score nothing any more.
         """
         ...

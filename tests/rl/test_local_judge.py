@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,14 +20,15 @@ from astuner_gym.judging.llm import parse_score
 from astuner_rl import evaluate, rescore
 from astuner_rl.composition import compose_experiment
 from astuner_rl.config import LlmJudgeConfig
-from astuner_rl.errors import SamplerError
+from astuner_rl.errors import BrokenSamplerError, SamplerError
 from astuner_rl.judges import open_judge
 from astuner_rl.local_judge import LocalJudge
 from astuner_rl.rendering.renderer import ChatRenderer
 from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.samplers.scripted import ScriptedAnswer, ScriptedSampler
+from astuner_rl.samplers.transformers import TransformersSampler
 from astuner_rl.tracing.episode_log import read_episodes
-from astuner_rl.types import DrawKey, EpisodeStatus
+from astuner_rl.types import Completion, DrawKey, EpisodeStatus, SamplingParams
 from tests.rl.conftest import ToyRuns
 from tests.rl.speaking_model import save_speaking_model
 
@@ -257,3 +259,37 @@ def test_a_sampler_that_fails_is_a_judge_that_fails(renderer: ChatRenderer) -> N
 
     with pytest.raises(JudgeError, match="m cannot be asked: out of memory"):
         asked(local_judge(renderer, ScriptedSampler(answer)), "?")
+
+
+def test_a_judge_that_breaks_ends_the_run_and_no_task_is_lost(
+    toy: ToyRuns,
+    scoring: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = toy.finish(tmp_path / "whole", *asked_of(scoring))
+    run = tmp_path / "run"
+    asked = itertools.count()
+    generate = TransformersSampler.generate
+
+    async def breaks(
+        sampler: TransformersSampler,
+        prompt_ids: Sequence[int],
+        *,
+        params: SamplingParams,
+        key: DrawKey,
+    ) -> Completion:
+        # In the second batch: an evaluation has 2 episodes, a batch 4.
+        if key.episode.phase == "judge" and next(asked) >= 8:
+            raise BrokenSamplerError("the engine has died")
+        return await generate(sampler, prompt_ids, params=params, key=key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TransformersSampler, "generate", breaks)
+        assert toy.start(run, *asked_of(scoring)) == 1
+    said = capsys.readouterr().err
+    assert f"error: {scoring} can judge no more: the engine has died; the run kept step-" in said
+    assert f"go on with run.resume={run}" in said
+    assert toy.resume(run) == 0
+    assert toy.outcome(run) == whole

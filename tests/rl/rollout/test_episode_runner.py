@@ -11,7 +11,7 @@ from agentscope.agent import Agent, InjectionConfig
 from agentscope.message import UserMsg
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
-from astuner_gym.errors import EpisodeLimitError, SettingError, TaskDataError
+from astuner_gym.errors import BrokenJudgeError, EpisodeLimitError, SettingError, TaskDataError
 from astuner_gym.judge import FunctionJudge, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -362,6 +362,17 @@ def test_a_sampler_that_is_broken_for_good_ends_the_run(runner_of: RunnerOf) -> 
 
     runner, policy = runner_of(greet, broken, config=RolloutConfig(attempts=3))
     with pytest.raises(BrokenSamplerError, match="its engine has died"):
+        run(runner)
+    assert policy.opened == policy.released == [KEY]
+
+
+def test_a_judge_that_is_broken_for_good_ends_the_run(runner_of: RunnerOf) -> None:
+    async def broken(task: Task, result: WorkflowResult) -> float:
+        raise BrokenJudgeError("its model has died")
+
+    judge = FunctionJudge(broken)
+    runner, policy = runner_of(greet, hello, judge=judge, config=RolloutConfig(attempts=3))
+    with pytest.raises(BrokenJudgeError, match="its model has died"):
         run(runner)
     assert policy.opened == policy.released == [KEY]
 

@@ -12,7 +12,7 @@ from agentscope.message import UserMsg
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_gym.environment import Environment
-from astuner_gym.errors import JudgeError
+from astuner_gym.errors import BrokenJudgeError, JudgeError
 from astuner_gym.judge import FunctionJudge, Score
 from astuner_gym.task import JsonValue, RecordTasks, Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -50,14 +50,14 @@ class Numbered:
 class ByLength:
     """Longer outputs earn more; raises where it is told to."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, failure: JudgeError | None = None) -> None:
         self.groups: list[tuple[str, Outputs]] = []
-        self._fails = fails
+        self._failure = failure
 
     async def score_group(self, task: Task, results: Sequence[WorkflowResult]) -> list[Score]:
         self.groups.append((task.id, [result.output for result in results]))
-        if self._fails:
-            raise JudgeError("no verdict")
+        if self._failure is not None:
+            raise self._failure
         return [
             Score(rewards={"*": float(len(str(result.output)))}, success=False, metrics={"n": 1.0})
             for result in results
@@ -154,12 +154,17 @@ def test_a_group_is_compared_when_all_of_it_has_ended() -> None:
 
 
 def test_a_group_that_cannot_be_compared_is_dropped_and_not_scored() -> None:
-    episodes = played(["a", "bbb", "fail"], ByLength(fails=True))
+    episodes = played(["a", "bbb", "fail"], ByLength(JudgeError("no verdict")))
     assert [episode.status for episode in episodes] == [EpisodeStatus.FAILED] * 3
     assert episodes[0].reason == "JudgeError: no verdict"
     assert episodes[2].reason.startswith("WorkflowError")
     assert all(episode.rewards == {} for episode in episodes)
     assert len(episodes[0].calls) == 2
+
+
+def test_a_judge_of_groups_that_is_broken_for_good_ends_the_run() -> None:
+    with pytest.raises(BrokenJudgeError, match="its model has died"):
+        played(["a", "bbb"], ByLength(BrokenJudgeError("its model has died")), samples=2)
 
 
 def test_outputs_that_were_not_kept_cannot_be_compared() -> None:
