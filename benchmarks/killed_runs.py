@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -246,7 +246,7 @@ class KilledRuns:
         self._close(run)
         self.runs.clear()
         entries = run.entries()
-        spent = Counter({START_UP: entries[0].time - run.started})
+        spent: dict[str, float] = defaultdict(float, {START_UP: entries[0].time - run.started})
         ends = [*(entry.time for entry in entries[1:]), run.ended]
         for entry, end in zip(entries, ends, strict=True):
             spent[entry.phase] += end - entry.time

@@ -282,7 +282,8 @@ class Workers:
         """Return the seconds until both have done something that they begin together."""
         for connection in self._connections:
             connection.send((what, amount, True))
-        return max(connection.recv() for connection in self._connections)
+        seconds: list[float] = [connection.recv() for connection in self._connections]
+        return max(seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ but that something was learnt.
 from __future__ import annotations
 
 from agentscope.message import AssistantMsg, UserMsg
+from agentscope.model import ChatResponse
 
 from astuner_gym.task import Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -18,6 +19,7 @@ async def run(task: Task, models: Models) -> WorkflowResult:
         if demand:
             conversation.append(UserMsg(name="user", content=demand))
         response = await models["speaker"](conversation)
+        assert isinstance(response, ChatResponse)
         reply = AssistantMsg(name="speaker", content=list(response.content))
         conversation.append(reply)
         said.append(reply.get_text_content() or "")
@@ -26,5 +28,6 @@ async def run(task: Task, models: Models) -> WorkflowResult:
 
 def score(task: Task, result: WorkflowResult) -> float:
     """Return the share of small digits in what was said."""
-    written = "".join(result.output)
+    assert isinstance(result.output, list)
+    written = "".join(map(str, result.output))
     return sum(character in "01234" for character in written) / (1 + len(written))

@@ -70,7 +70,7 @@ from transformers import (
     Qwen3ForCausalLM,
     TrainerCallback,
 )
-from trl import GRPOConfig, GRPOTrainer  # type: ignore[attr-defined]
+from trl import GRPOConfig, GRPOTrainer
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_rl.algos.config import GrpoConfig
