@@ -158,6 +158,10 @@ class WorkflowEnv:
         """Return what answers an episode's calls; a subclass may delay or record them."""
         return turns
 
+    def abandon(self) -> None:
+        """Leave the episode, which takes no action any more; its tasks end with the next reset."""
+        self._episode = None
+
     def close(self) -> None:
         """End the episode, its tasks and the threads; a later reset starts anew.
 

@@ -87,7 +87,12 @@ async def run_workflow(workflow: Workflow, task: Task, models: EpisodeModels) ->
         WorkflowError: The workflow raised, or returned something that is no result.
         UnusableInputError: The task's data is at fault.
     """
-    run = asyncio.ensure_future(workflow.run(task, models))
+    try:
+        run = asyncio.ensure_future(workflow.run(task, models))
+    except UnusableInputError:
+        raise
+    except Exception as error:  # of a ``run`` that is no coroutine function
+        raise WorkflowError(f"workflow raised on task {task.id}: {error!r}") from error
     try:
         # Not ``await run``: AgentScope turns a cancellation into an apology, so a cancelled
         # workflow may return a result as if nothing had happened.
@@ -137,8 +142,22 @@ async def judge_result(judge: Judge, task: Task, result: WorkflowResult) -> Scor
         score = await judge.score(task, result)
     except (JudgeError, UnusableInputError):
         raise
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        # Else it is of a task that the judge itself cancelled.
+        raise JudgeError(f"judge raised on task {task.id}: {error!r}") from error
     except Exception as error:  # a user's judge may raise anything; it is named and kept
         raise JudgeError(f"judge raised on task {task.id}: {error!r}") from error
     if not isinstance(score, Score):
         raise JudgeError(f"a judge must return a Score, got {score!r} on task {task.id}")
     return score
+
+
+def is_cancelled() -> bool:
+    """Return whether the current task is being cancelled, as a CancelledError alone does not tell.
+
+    Whoever awaits a task that was cancelled gets one, too.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

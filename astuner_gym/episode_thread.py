@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,10 +21,13 @@ class EpisodeThread:
         """Start nothing yet.
 
         Raises:
-            SettingError: The deadline is not positive.
+            SettingError: The deadline is not positive, or longer than a thread can wait.
         """
-        if deadline_s <= 0:
-            raise SettingError(f"deadline_s must be > 0 for a step to end, got {deadline_s}")
+        if not 0 < deadline_s <= threading.TIMEOUT_MAX:
+            raise SettingError(
+                f"deadline_s must be > 0 and at most {threading.TIMEOUT_MAX:.0f} for a step to "
+                f"end, got {deadline_s}"
+            )
         self._name = name
         self._deadline_s = deadline_s
         self._thread: LoopThread | None = None

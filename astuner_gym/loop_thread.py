@@ -16,8 +16,9 @@ from astuner_gym.quiescence import QuiescentLoop
 
 T = TypeVar("T")
 
-_GRACE_S = 1.0
-"""How long an interrupted loop may take to return before it counts as blocked."""
+_GRACE_S = 3.0
+"""How long an interrupted loop may take to return before it counts as blocked: longer than it takes
+to cancel what hangs (``stepped_episode``)."""
 
 
 class LoopThread:
@@ -45,7 +46,7 @@ class LoopThread:
                 if not wait([job], _GRACE_S).done:
                     raise self._blocked(deadline_s)
         except KeyboardInterrupt:
-            self.loop.interrupt()
+            self._call_off(job)
             raise
         return job.result()
 
@@ -59,7 +60,8 @@ class LoopThread:
                 if not (await asyncio.wait([done], timeout=_GRACE_S))[0]:
                     raise self._blocked(deadline_s)
         except asyncio.CancelledError:
-            self.loop.interrupt()
+            self._call_off(job)
+            done.add_done_callback(_drop_outcome)
             raise
         return done.result()
 
@@ -77,9 +79,18 @@ class LoopThread:
         self._jobs.put((job, function))
         return job
 
+    def _call_off(self, job: Future[Any]) -> None:
+        """Interrupt the job, or keep it from beginning."""
+        if not job.cancel():
+            self.loop.interrupt()
+
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             future, function = job
+            # An interruption is of the job that ran when it came.
+            self.loop.forget_interruption()
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
                 future.set_result(function())
             except BaseException as error:  # handed to whoever waits in the other thread
@@ -95,3 +106,9 @@ class LoopThread:
             f"{deadline_s} s this one has not; use asyncio.to_thread for blocking work, bound "
             f"what its threads do, or raise deadline_s. Its event loop is at:\n{stack}"
         )
+
+
+def _drop_outcome(done: asyncio.Future[Any]) -> None:
+    # An exception that nobody asks for is logged by asyncio when the future is collected.
+    if not done.cancelled():
+        done.exception()

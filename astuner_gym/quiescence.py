@@ -24,8 +24,9 @@ done at rest and whose tasks have no open call can never go on: it is deadlocked
 
 Limits: agents must coordinate by asyncio's primitives, since a bare future may belong to a thread,
 and a thread that sets an event must be one that asyncio started. A background task that waits on a
-connection or a timer for as long as the episode lives keeps the loop from coming to rest. Episodes
-must not wait on each other.
+connection or a timer for as long as the episode lives keeps the loop from coming to rest, and so
+does a timer or connection that an ended episode left behind, since a pool may have handed it on.
+Episodes must not wait on each other.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
         def close(call: asyncio.Future[Any]) -> None:
             self._calls.discard(call)
             self._open_calls[family] -= 1
+            if not self._open_calls[family]:
+                del self._open_calls[family]
 
         call.add_done_callback(close)
         return call
@@ -120,7 +123,6 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
         self._roots = {root for root in roots if not root.done()}
         if not self._roots:
             return True
-        self._interrupted = False
         waited_for = tuple(self._roots)
         for root in waited_for:
             root.add_done_callback(self._root_is_done)
@@ -145,9 +147,16 @@ class QuiescentLoop(asyncio.SelectorEventLoop):
         return worst is _State.PARKED or not self._outside_is_active()
 
     def interrupt(self) -> None:
-        """Make :meth:`run_to_rest` return when it next has to wait; for another thread to call."""
+        """Make :meth:`run_to_rest` return when it next has to wait; for another thread to call.
+
+        That holds until :meth:`forget_interruption`.
+        """
         self._interrupted = True
         self.call_soon_threadsafe(_wake)
+
+    def forget_interruption(self) -> None:
+        """Let :meth:`run_to_rest` wait again; whoever runs the loop calls it before a new job."""
+        self._interrupted = False
 
     def is_under_way(self, root: asyncio.Task[Any]) -> bool:
         """Return whether a timer, a thread, a connection or a bare future will wake its tasks."""

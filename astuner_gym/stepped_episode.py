@@ -63,7 +63,8 @@ class EpisodeSettings:
     """How the episodes of an environment are run and who answers for whom.
 
     Raises:
-        SettingError: One of ``controlled`` and ``opponent`` is given without the other.
+        SettingError: One of ``controlled`` and ``opponent`` is given without the other, or
+            ``controlled`` is a text.
     """
 
     environment: Environment
@@ -85,6 +86,11 @@ class EpisodeSettings:
                 "controlled and opponent go together, one names the agents that are stepped and "
                 f"the other answers for the rest; got controlled={self.controlled!r}, "
                 f"opponent={self.opponent!r}"
+            )
+        if isinstance(self.controlled, str):
+            raise SettingError(
+                "controlled must be a collection of agents' names, got the text "
+                f"{self.controlled!r}; write [{self.controlled!r}]"
             )
 
     def steps(self, agent: str) -> bool:
@@ -194,8 +200,8 @@ class SteppedEpisode:
         for gift in given:
             if self._settings.steps(gift.agent):
                 rewards[gift.agent] = rewards.get(gift.agent, 0.0) + gift.amount
-        gone = set(filter(self._settings.steps, left))
-        agents = sorted(due.keys() | rewards.keys() | gone)
+        gone = {*self._models.left}
+        agents = sorted(due.keys() | rewards.keys() | set(filter(self._settings.steps, left)))
         return (
             _observations(due),
             {agent: rewards.get(agent, 0.0) for agent in agents},
@@ -246,13 +252,13 @@ class SteppedEpisode:
 
     def _failed(self, failure: Exception) -> Step:
         self.over = True
-        agents = self._agents()
+        agents, left = self._agents(), {*self._models.left}
         error = f"{type(failure).__name__}: {failure}"
         return (
             {},
             dict.fromkeys(agents, 0.0),
-            dict.fromkeys(agents, False),
-            dict.fromkeys(agents, True),
+            {agent: agent in left for agent in agents},
+            {agent: agent not in left for agent in agents},
             {agent: Info(task=self.task.id, error=error) for agent in agents},
         )
 
@@ -304,9 +310,17 @@ def advance(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
     those fail that were not at rest. What an ended episode leaves behind is cancelled.
     """
     running = [episode for episode in episodes if not episode.ended]
+    hung: list[SteppedEpisode] = []
+    again_s = _CANCEL_AGAIN_S
     if not _run_to_rest(loop, [episode.root for episode in running]):
-        _fail_hung(loop, [episode for episode in running if loop.is_under_way(episode.root)])
-        _fail_hung(loop, [episode for episode in running if not loop.at_rest(episode.root)])
+        # Whoever interrupted the loop counts it as blocked if what follows takes seconds.
+        again_s = _CANCEL_HUNG_AGAIN_S
+        hung = [episode for episode in running if loop.is_under_way(episode.root)]
+        _fail_hung(loop, hung)
+        kept = [episode for episode in running if episode.failure is None]
+        waiting = [episode for episode in kept if not loop.at_rest(episode.root)]
+        _fail_hung(loop, waiting)
+        hung += waiting
     for episode in running:
         episode.settle()
         if not episode.ended and not episode.due():
@@ -315,7 +329,8 @@ def advance(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
                 f"{episode.task.id} waits for what nothing will bring; mend it:\n"
                 + "\n".join(loop.under_way(episode.root))
             )
-    cancel(loop, [episode for episode in running if episode.ended])
+    ended = [episode for episode in running if episode.ended and episode not in hung]
+    cancel(loop, ended, again_s=again_s)
 
 
 def _run_to_rest(loop: QuiescentLoop, roots: Sequence[asyncio.Task[EpisodeOutcome]]) -> bool:
@@ -331,7 +346,7 @@ def cancel(
     loop: QuiescentLoop,
     episodes: Iterable[SteppedEpisode],
     *,
-    again_s: float | None = None,
+    again_s: float = _CANCEL_AGAIN_S,
 ) -> None:
     """End the tasks of the episodes; one with a task that will not end has that as its failure."""
     ending = {episode.root: episode for episode in episodes}
@@ -344,7 +359,7 @@ def cancel(
     if not unfinished():
         return
 
-    if not loop.run_until_complete(_cancelled(unfinished, again_s or _CANCEL_AGAIN_S)):
+    if not loop.run_until_complete(_cancelled(unfinished, again_s)):
         for episode in ending.values():
             if loop.unfinished_tasks(episode.root):
                 episode.failure = _stubborn(loop.under_way(episode.root))
@@ -403,7 +418,6 @@ def _fail_hung(loop: QuiescentLoop, episodes: Sequence[SteppedEpisode]) -> None:
             f"{episode.task.id} did neither within deadline_s; raise it, or mend what its tasks "
             "wait on:\n" + "\n".join(loop.under_way(episode.root))
         )
-    # Whoever interrupted the loop counts it as blocked if all rounds take a second or more.
     cancel(loop, episodes, again_s=_CANCEL_HUNG_AGAIN_S)
 
 

@@ -53,10 +53,10 @@ class VectorWorkflowEnv:
     """Steps many episodes of an environment's workflow in one thread.
 
     What goes wrong in one episode ends that one alone: a workflow that raises, waits for ever or
-    returns no result, or a judge that gives no score. Its agents are then truncated with reward
-    0.0, their infos hold ``error``, and :attr:`errors` has the exception. Such an episode says
-    nothing about how its agents played: leave it out of training and of averages. What blocks the
-    loop itself takes all episodes with it, and the step raises.
+    returns no result, or a judge that gives no score. Its agents who have not left are then
+    truncated with reward 0.0, their infos hold ``error``, and :attr:`errors` has the exception.
+    Such an episode says nothing about how its agents played: leave it out of training and of
+    averages. What blocks the loop itself takes all episodes with it, and the step raises.
 
     An ended episode takes no action (``{}``) and gives empty dicts until it is reset. For the dicts
     of a step see :class:`WorkflowEnv`.
@@ -158,7 +158,8 @@ class VectorWorkflowEnv:
 
         Returns:
             Observations and infos of every episode, those that were not started included. An
-            episode that failed before its first call has none; its first step tells.
+            episode that failed before its first call has none, nor has its first step; ``errors``
+            tells.
 
         Raises:
             SettingError: An option, a seed or an index is out of range.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import gymnasium
 
-from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatRole, Responder
+from astuner_gym.adapters.reading import Reading
+from astuner_gym.chat.messages import Responder
 from astuner_gym.chat.parsers import ReplyParser
 from astuner_gym.env import Info, Start, Step, WorkflowEnv
 from astuner_gym.environment import Environment
@@ -20,7 +22,7 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
     """Steps the one agent who acts; an opponent, where given, answers for all others.
 
     An action is the text of a reply, tool calls in the parser's format included. An observation is
-    what the agent has to read since its last turn (:func:`new_text`), and ``""`` at the end;
+    what the agent has to read since its own last turn (``Reading``), and ``""`` at the end;
     ``info["call"]`` holds the whole call with its tools, ``info["success"]`` and
     ``info["metrics"]`` come at the end. A step's reward is that of the agent who acted in it.
     """
@@ -72,7 +74,9 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
             WorkflowError: The workflow failed, made no call, or has several agents acting at once.
         """
         super().reset(seed=seed)
-        return self._view.start(self._env.reset(seed=seed, options=options))
+        start = self._env.reset(seed=seed, options=options)
+        with self._abandoned_on_failure():
+            return self._view.start(start)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Answer the agent's call; see :meth:`WorkflowEnv.step`.
@@ -83,11 +87,21 @@ class GymnasiumEnv(gymnasium.Env[str, str]):
             WorkflowError: The workflow failed, or has several agents acting at once.
             JudgeError: The judge failed.
         """
-        return self._view.step(self._env.step(dict.fromkeys(self._env.agents, action)))
+        step = self._env.step(dict.fromkeys(self._env.agents, action))
+        with self._abandoned_on_failure():
+            return self._view.step(step)
 
     def close(self) -> None:
         """End the episode, its tasks and its thread."""
         self._env.close()
+
+    @contextmanager
+    def _abandoned_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except WorkflowError:
+            self._env.abandon()
+            raise
 
 
 class SingleAgentView:
@@ -95,7 +109,8 @@ class SingleAgentView:
 
     def __init__(self) -> None:
         """See nothing yet."""
-        self._call: ChatCall | None = None
+        self._agent = ""
+        self._reading = Reading()
 
     def start(self, start: Start) -> tuple[str, dict[str, Any]]:
         """Return observation and info after a reset.
@@ -103,7 +118,7 @@ class SingleAgentView:
         Raises:
             WorkflowError: There was no call, or several agents act at once.
         """
-        self._call = None
+        self._reading = Reading()
         _, infos = start
         if not infos:
             raise WorkflowError("a workflow must call its model to be stepped, and this one ended")
@@ -116,11 +131,10 @@ class SingleAgentView:
             WorkflowError: Several agents act at once.
         """
         observations, rewards, terminations, truncations, infos = step
-        agent = self._call.agent if self._call is not None else ""
+        agent = self._agent
         if observations:
             observation, info = self._observe({name: infos[name] for name in observations})
             return observation, rewards.get(agent, 0.0), False, False, info
-        self._call = None
         return (
             "",
             float(rewards[agent]),
@@ -135,31 +149,5 @@ class SingleAgentView:
                 f"one agent must act at a time in a single-agent environment, got {sorted(infos)}; "
                 "name the agent and give an opponent for the others"
             )
-        ((_, info),) = infos.items()
-        before, self._call = self._call, info["call"]
-        # The first agent's history says nothing about what another one has read.
-        known = before.messages if before and before.agent == self._call.agent else ()
-        return new_text(known, self._call.messages), dict(info)
-
-
-def new_text(known: Sequence[ChatMessage], prompt: Sequence[ChatMessage]) -> str:
-    r"""Return what ``prompt`` holds beyond the ``known`` one, as text to read.
-
-    The agent's own reply to the known prompt is left out. A prompt that does not extend the known
-    one, because its history was rewritten, is returned whole.
-
-    Example: after the prompt ``user: "2+3?"``, the prompt that goes on with the assistant's tool
-    call and its result gives ``"tool add: 5"``.
-    """
-    new = list(prompt)
-    if known and tuple(new[: len(known)]) == tuple(known):
-        new = new[len(known) :]
-        if new and new[0].role is ChatRole.ASSISTANT:
-            del new[0]
-    return "\n\n".join(map(_readable, new))
-
-
-def _readable(message: ChatMessage) -> str:
-    speaker = f"tool {message.name}" if message.role is ChatRole.TOOL else message.role.value
-    calls = (f"{call.name}({call.arguments})" for call in message.tool_calls)
-    return f"{speaker}: " + "\n".join(filter(None, (message.text, *calls)))
+        ((self._agent, info),) = infos.items()
+        return self._reading.new(info["call"]), dict(info)

@@ -7,7 +7,7 @@ reads and writes text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -112,7 +112,7 @@ class RLlibMaskedEnv(MultiAgentEnv):
             self._in_vectors(observations),
             rewards,
             {**terminations, ALL: over and not cut},
-            {**truncations, ALL: cut},
+            _truncations(truncations, cut=cut),
             infos,
         )
 
@@ -183,7 +183,7 @@ class RLlibWorkflowEnv(MultiAgentEnv):
             _only(seen, step.observations),
             _only(rewarded, step.rewards),
             {**_only(seen, step.terminations), ALL: over and not cut},
-            {**_only(seen, step.truncations), ALL: cut},
+            _truncations(seen, cut=cut),
             _only(seen, step.infos),
         )
 
@@ -201,6 +201,15 @@ def _bound(name: str, space: Space[Any]) -> NDArray[np.float32]:
         )
     bounds = np.maximum(np.abs(space.low.astype(np.float32)), np.abs(space.high.astype(np.float32)))
     return np.where(bounds == 0, np.float32(1), bounds).ravel()
+
+
+def _truncations(agents: Iterable[str], *, cut: bool) -> dict[str, bool]:
+    """Tell that the episode was cut short, which goes for all who have not left.
+
+    RLlib takes an episode whose agents are truncated one by one for terminated, and with that the
+    value of where it was cut for 0.
+    """
+    return {**dict.fromkeys(agents, False), ALL: cut}
 
 
 def _only(agents: Sequence[str], values: Mapping[str, T]) -> dict[str, T]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from astuner_gym.adapters.gymnasium import new_text
-from astuner_gym.chat.messages import ChatCall
+from astuner_gym.adapters.reading import Reading
 from astuner_gym.env import Action, Info, WorkflowEnv
 from astuner_gym.errors import SettingError, WorkflowError
 from astuner_gym.spaces import UnicodeText
@@ -18,7 +17,7 @@ class TextStep:
     """What a step came to, for each agent of the episode."""
 
     observations: dict[str, str] = field(default_factory=dict)
-    """What the agent has to read since its own last turn (:func:`new_text`); ``""`` for those who
+    """What the agent has to read since its own last turn (``Reading``); ``""`` for those who
     need not act."""
     rewards: dict[str, float] = field(default_factory=dict)
     terminations: dict[str, bool] = field(default_factory=dict)
@@ -56,7 +55,7 @@ class TextTurns:
         """``possible_agents`` in an episode, nobody outside."""
         self.due: list[str] = []
         """Those of them who must act now, in the same order."""
-        self._read: dict[str, ChatCall] = {}
+        self._reading = Reading()
 
     def text_spaces(self) -> dict[str, UnicodeText]:
         """Return new spaces of text, one for each agent, as long as actions may be."""
@@ -72,7 +71,7 @@ class TextTurns:
             WorkflowError: The workflow failed, made no call, or an agent is not among those named.
         """
         known = {name: value for name, value in (options or {}).items() if name == "task"}
-        self.agents, self.due, self._read = [], [], {}
+        self.agents, self.due, self._reading = [], [], Reading()
         _, infos = self.env.reset(seed=seed, options=known)
         if not self.env.agents:
             raise WorkflowError("a workflow must call its model to be stepped, and this one ended")
@@ -104,6 +103,7 @@ class TextTurns:
     ) -> TextStep:
         unknown = infos.keys() - {*self.possible_agents}
         if unknown:
+            self.env.abandon()
             raise WorkflowError(
                 f"agents must be among those named beforehand, {self.possible_agents}, got "
                 f"{sorted(unknown)}; name them too"
@@ -115,14 +115,9 @@ class TextTurns:
         step = TextStep()
         for agent in self.agents:
             info = infos.get(agent, Info())
-            step.observations[agent] = self._new(info["call"]) if agent in waiting else ""
+            step.observations[agent] = self._reading.new(info["call"]) if agent in waiting else ""
             step.rewards[agent] = float(rewards.get(agent, 0.0))
             step.terminations[agent] = over and terminations.get(agent, not cut)
             step.truncations[agent] = over and truncations.get(agent, cut)
             step.infos[agent] = dict(info)
         return step
-
-    def _new(self, call: ChatCall) -> str:
-        before = self._read.get(call.agent)
-        self._read[call.agent] = call
-        return new_text(before.messages if before else (), call.messages)

@@ -34,7 +34,8 @@ from astuner_gym.chat.openai_format import message_to_openai
 from astuner_gym.chat.tool_functions import tool_function
 from astuner_gym.env import Info, WorkflowEnv
 from astuner_gym.environment import Environment
-from astuner_gym.errors import JudgeError, SettingError, WorkflowError
+from astuner_gym.errors import SettingError, UnusableInputError, WorkflowError
+from astuner_gym.stepped_episode import check_action
 from astuner_gym.task import JsonValue, TaskSource
 
 _log = logging.getLogger(__name__)
@@ -145,7 +146,9 @@ class ToolEpisode:
         try:
             self._call = _only_call(self._env.reset(options={"task": task})[1])
             self._check_tools(self._call)
-        except WorkflowError as error:
+        except UnusableInputError:
+            raise
+        except Exception as error:  # as in ``_finish``
             self._drop(error)
             return
         first = map(message_to_openai, self._call.messages)
@@ -158,13 +161,21 @@ class ToolEpisode:
             )
 
     def _call_tool(self, name: str, arguments: Mapping[str, JsonValue]) -> str:
-        """Return the tool's result; TRL puts what is raised here into the result's place."""
+        """Return the tool's result; TRL puts what is raised here into the result's place.
+
+        Raises:
+            InvalidAction: The arguments are no text that can be encoded; the agent may call again.
+            WorkflowError: The episode is over, or failed.
+        """
         if self._call is None:
             raise WorkflowError(f"the episode is over, so {name} cannot be called any more")
         known = self._call.messages
-        call = ToolCall(name, json.dumps(arguments, ensure_ascii=False))
+        reply = ChatReply(
+            text="", tool_calls=(ToolCall(name, json.dumps(arguments, ensure_ascii=False)),)
+        )
+        check_action(self._call.agent, reply)
         try:
-            self._answer(ChatReply(text="", tool_calls=(call,)))
+            self._answer(reply)
             if self._call is None:
                 return ""
             self._check_tools(self._call)
@@ -174,7 +185,9 @@ class ToolEpisode:
                     "an agent's prompts must extend each other, since TRL only appends to them, "
                     "and this workflow rewrote its history"
                 )
-        except (WorkflowError, JudgeError) as error:
+        except UnusableInputError:
+            raise
+        except Exception as error:  # as in ``_finish``
             self._drop(error)
             raise
         new = prompt[len(known) :]
@@ -193,7 +206,9 @@ class ToolEpisode:
                         "a workflow must end with its agent's first reply that calls no tool, as "
                         f"TRL's loop does, and this one calls {self._call.agent!r} again"
                     )
-            except (WorkflowError, JudgeError) as error:
+            except UnusableInputError:
+                raise
+            except Exception as error:  # an opponent may raise anything, and training goes on
                 self._drop(error)
         return self._reward
 

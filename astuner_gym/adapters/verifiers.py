@@ -161,7 +161,7 @@ def plugin(
                 "output": result.output,
                 "truncated": result.truncated,
                 "metrics": dict(result.metrics),
-                "agents": sorted(models.roles),
+                "agents": sorted({*models.calls, *models.left, *(g.agent for g in models.given)}),
                 "given": [asdict(gift) for gift in models.given],
                 "calls": dict(models.calls),
             }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from keyword import iskeyword
 from typing import Any, Literal, TypeAlias, Union
 
 from astuner_gym.errors import SettingError
@@ -46,7 +47,8 @@ def tool_function(tool: Mapping[str, Any], call_tool: CallTool) -> Callable[...,
     function = tool["function"]
     name, parameters = function["name"], function.get("parameters") or {}
     properties: Mapping[str, Any] = parameters.get("properties") or {}
-    if not all(each.isidentifier() for each in (name, *properties)):
+    names = (name, *properties)
+    if not all(each.isidentifier() and not iskeyword(each) for each in names) or "self" in names:
         raise SettingError(
             "a tool and its parameters must have names that Python admits to become a function, "
             f"got the tool {name!r} with {list(properties)}; rename them"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from astuner_gym.episode import is_cancelled
 from astuner_gym.errors import BrokenJudgeError, JudgeError, UnusableInputError
 from astuner_gym.judge import GroupJudge, Score
 from astuner_gym.task import Task
@@ -72,7 +74,10 @@ async def judge_group(
         }
     except (UnusableInputError, BrokenJudgeError):
         raise
-    except Exception as error:  # a user's judge may raise anything; it is named and kept
+    except (Exception, asyncio.CancelledError) as error:
+        # A user's judge may raise anything; it is named and kept.
+        if isinstance(error, asyncio.CancelledError) and is_cancelled():
+            raise
         reason = str(error) if isinstance(error, JudgeError) else f"judge raised: {error!r}"
         compared = {
             episode.key: dropped(episode, f"{JudgeError.__name__}: {reason}") for episode in judged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -222,6 +223,17 @@ def test_an_opponent_answers_for_agents_that_are_not_stepped() -> None:
 def test_an_opponent_needs_agents_to_oppose() -> None:
     with pytest.raises(SettingError, match="controlled and opponent go together"):
         make(answer, controlled=("Ann",))
+
+
+def test_one_controlled_agent_is_a_collection_of_one() -> None:
+    with pytest.raises(SettingError, match=r"got the text 'Ann'; write \['Ann'\]"):
+        make(answer, controlled="Ann", opponent=Counting())
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, math.inf, math.nan])
+def test_a_deadline_is_one_that_a_thread_can_wait_for(deadline_s: float) -> None:
+    with pytest.raises(SettingError, match="deadline_s must be > 0 and at most"):
+        make(answer, deadline_s=deadline_s)
 
 
 LONE_SURROGATE = "\ud800"
@@ -463,6 +475,27 @@ def test_a_cancelled_step_abandons_the_episode() -> None:
             with pytest.raises(ResetNeeded):
                 await env.astep({"solver": ""})
             assert (await env.areset())[0] == {"solver": asked("Hi.")}
+
+    asyncio.run(play())
+
+
+def test_a_step_that_is_cancelled_before_it_begins_never_does() -> None:
+    begun: list[str] = []
+
+    async def slow(task: Task, models: Models) -> WorkflowResult:
+        await say(models, "solver", "Hi.")
+        begun.append(task.id)
+        await asyncio.sleep(60)
+        return WorkflowResult(output=None)
+
+    async def play() -> None:
+        with make(slow) as env:
+            await env.areset()
+            for _ in range(20):
+                step = asyncio.create_task(env.astep({"solver": ""}))
+                await asyncio.sleep(0)
+                step.cancel()
+                assert (await asyncio.wait_for(env.areset(), timeout=10))[0] != {}
 
     asyncio.run(play())
 

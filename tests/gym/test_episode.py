@@ -10,7 +10,7 @@ from agentscope.agent import Agent
 from agentscope.message import UserMsg
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
-from astuner_gym.episode import EpisodeOutcome, run_episode
+from astuner_gym.episode import EpisodeOutcome, judge_result, run_episode
 from astuner_gym.errors import EpisodeClosedError, JudgeError, TaskDataError, WorkflowError
 from astuner_gym.judge import FunctionJudge, Judge, Score
 from astuner_gym.task import Task
@@ -77,6 +77,16 @@ def test_what_a_workflow_raises_is_its_cause() -> None:
     assert raised.value.__cause__ is failure
 
 
+def test_a_workflow_that_is_no_coroutine_function_is_named() -> None:
+    class Plain:
+        def run(self, task: Task, models: Models) -> WorkflowResult:
+            raise KeyError("answer")
+
+    judge = FunctionJudge(lambda task, result: 1.0)
+    with pytest.raises(WorkflowError, match="workflow raised on task t-0: KeyError"):
+        asyncio.run(run_episode(Plain(), judge, TASK, Hello()))  # type: ignore[arg-type]
+
+
 def test_bad_task_data_is_reported_as_such() -> None:
     async def read(task: Task, models: Models) -> WorkflowResult:
         return WorkflowResult(output=task.text("question"))
@@ -101,6 +111,32 @@ def test_what_a_judge_raises_is_its_cause() -> None:
     with pytest.raises(JudgeError, match="judge raised on task t-0") as raised:
         episode(greet, judge=Failing())
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_a_judge_that_lets_a_cancellation_of_its_own_out_is_named() -> None:
+    class Cancelling:
+        async def score(self, task: Task, result: WorkflowResult) -> Score:
+            helper = asyncio.create_task(asyncio.sleep(60))
+            helper.cancel()
+            await helper
+            raise AssertionError("the await raises")
+
+    with pytest.raises(JudgeError, match=r"judge raised on task t-0: CancelledError\(\)"):
+        episode(greet, judge=Cancelling())
+
+
+def test_a_cancelled_judge_is_cancelled() -> None:
+    class Waiting:
+        async def score(self, task: Task, result: WorkflowResult) -> Score:
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits so long")
+
+    async def play() -> None:
+        async with asyncio.timeout(0.01):
+            await judge_result(Waiting(), TASK, WorkflowResult(output=""))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(play())
 
 
 def test_a_judge_must_return_a_score() -> None:

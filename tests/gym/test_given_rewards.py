@@ -18,6 +18,7 @@ from astuner_gym.episode import run_episode
 from astuner_gym.errors import EpisodeClosedError, JudgeError, WorkflowError
 from astuner_gym.judge import FunctionJudge, Judge, Score
 from astuner_gym.task import RecordTasks, Task
+from astuner_gym.vector import VectorWorkflowEnv
 from astuner_gym.workflow import Models, WorkflowResult
 
 Program = Callable[[Task, Models], Awaitable[WorkflowResult]]
@@ -143,6 +144,25 @@ def test_an_agent_that_never_acts_may_be_rewarded_and_leave() -> None:
         _, rewards, terminations, _, _ = env.step({"Ann": ""})
         assert (rewards, terminations) == ({"Ann": 0.0, "Zoe": 1.0}, {"Ann": False, "Zoe": True})
         assert env.step({"Ann": ""})[1] == {"Ann": 1.0, "Zoe": 4.0}
+
+
+def test_who_left_stays_terminated_when_it_is_rewarded_later_or_the_episode_fails() -> None:
+    async def late(task: Task, models: Models) -> WorkflowResult:
+        await ask(models, "Ann", "Bob")
+        models.leave("Bob")
+        await ask(models, "Ann")
+        models.reward("Bob", 1.0)
+        await ask(models, "Ann")
+        raise ValueError("it fails")
+
+    with VectorWorkflowEnv(environment(late), 1) as env:
+        env.reset()
+        assert env.step([{"Ann": "", "Bob": ""}])[0][2] == {"Ann": False, "Bob": True}
+        _, rewards, terminations, _, _ = env.step([{"Ann": ""}])[0]
+        assert (rewards["Bob"], terminations) == (1.0, {"Ann": False, "Bob": True})
+        _, _, terminations, truncations, _ = env.step([{"Ann": ""}])[0]
+        assert terminations == {"Ann": False, "Bob": True}
+        assert truncations == {"Ann": True, "Bob": False}
 
 
 def test_agents_that_are_not_stepped_are_rewarded_out_of_sight() -> None:

@@ -18,6 +18,7 @@ from agentscope.message import UserMsg
 from gymnasium import spaces
 from numpy.typing import NDArray
 from ray.rllib.core.columns import Columns
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.pre_checks.env import check_multiagent_environments
 
 from astuner_envs.gsm8k import Gsm8kConfig
@@ -92,7 +93,23 @@ def test_an_episode_cut_short_is_truncated_as_a_whole(debate: RLlibWorkflowEnv) 
     debate.step({"Ann": "a", "Bob": "b"})
     _, _, terminations, truncations, _ = debate.step({"Bob": "too long"})
     assert (terminations["Bob"], terminations["__all__"]) == (False, False)
-    assert (truncations["Bob"], truncations["__all__"]) == (True, True)
+    assert (truncations["Bob"], truncations["__all__"]) == (False, True)
+
+
+def test_rllib_takes_an_episode_cut_short_for_truncated(debate: RLlibWorkflowEnv) -> None:
+    episode = MultiAgentEpisode()
+    observations, infos = debate.reset()
+    episode.add_env_reset(observations=observations, infos=infos)
+    for actions in ({"Ann": "a", "Bob": "b"}, {"Bob": "too long"}):
+        observations, rewards, terminations, truncations, infos = debate.step(actions)
+        episode.add_env_step(
+            observations, actions, rewards, infos, terminateds=terminations, truncateds=truncations
+        )
+    assert (episode.is_terminated, episode.is_truncated) == (False, True)
+    bob = episode.agent_episodes["Bob"]
+    assert (bob.is_terminated, bob.is_truncated) == (False, True)
+    # Ann left: nothing that came after her last turn is worth anything to her.
+    assert episode.agent_episodes["Ann"].is_terminated
 
 
 class TwoTurns:

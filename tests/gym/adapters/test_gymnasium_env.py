@@ -11,9 +11,11 @@ from agentscope.agent import Agent, InjectionConfig
 from agentscope.message import TextBlock, UserMsg
 from agentscope.permission import PermissionBehavior, PermissionDecision
 from agentscope.tool import FunctionTool, ToolChunk, Toolkit
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
-from astuner_gym.adapters.gymnasium import GymnasiumEnv, new_text
+from astuner_gym.adapters.gymnasium import GymnasiumEnv
+from astuner_gym.adapters.reading import new_text
 from astuner_gym.chat.messages import ChatCall, ChatMessage, ChatReply, ChatRole, ToolCall
 from astuner_gym.environment import Environment
 from astuner_gym.errors import WorkflowError
@@ -99,6 +101,31 @@ def test_an_observation_is_what_is_new_since_the_last_turn(env: GymnasiumEnv) ->
     assert info == {"task": "t-2", "success": True, "metrics": {"workflow/length": 2.0}}
 
 
+class InTurn:
+    """Ann and Bob add a line each to what Ann and Bob see, twice."""
+
+    async def run(self, task: Task, models: Models) -> WorkflowResult:
+        said = []
+        for number, name in enumerate(("Ann", "Bob", "Ann", "Bob")):
+            said.append(UserMsg("user", f"line {number}"))
+            await models[name](said)
+        return WorkflowResult(output="42")
+
+
+def test_agents_in_turn_read_what_is_new_since_their_own_last_turn() -> None:
+    env = GymnasiumEnv(environment(InTurn()))
+    read = [env.reset()[0]]
+    read += [env.step("Yes.")[0] for _ in range(3)]
+    env.close()
+    both = "user: line 1\n\nuser: line 2"
+    assert read == [
+        "user: line 0",
+        "user: line 0\n\nuser: line 1",
+        both,
+        both.replace("2", "3").replace("1", "2"),
+    ]
+
+
 def test_observations_and_samples_are_in_the_spaces(env: GymnasiumEnv) -> None:
     observation, _ = env.reset(seed=3)
     assert observation in env.observation_space
@@ -109,6 +136,8 @@ def test_agents_who_act_at_once_need_an_opponent() -> None:
     env = GymnasiumEnv(environment(Debate()))
     with pytest.raises(WorkflowError, match=r"got \['Ann', 'Bob'\]; name the agent"):
         env.reset()
+    with pytest.raises(ResetNeeded):
+        env.step("Yes.")
     env.close()
     env = GymnasiumEnv(environment(Debate()), agent="Ann", opponent=Nodding())
     env.reset()

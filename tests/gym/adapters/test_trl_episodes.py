@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from agentscope.message import UserMsg
+from gymnasium.error import InvalidAction
 
 from astuner_envs.gsm8k import Gsm8kConfig
 from astuner_gym.adapters.trl import ToolEpisode, ToolEpisodes
@@ -108,6 +109,14 @@ def test_the_workflow_says_what_is_wrong_with_arguments(episodes: ToolEpisodes) 
     assert episode.calculator(nonsense=[1], self="x") != ""
 
 
+def test_arguments_that_no_text_can_hold_may_be_given_again(episodes: ToolEpisodes) -> None:
+    episode = start(episodes)
+    with pytest.raises(InvalidAction, match="a lone surrogate"):
+        episode.calculator(expression="\ud83d")
+    assert episode.calculator(expression="12-5") == "7"
+    assert reward(episodes, episode, "#### 7") == 1.0
+
+
 def test_the_workflow_limits_the_calls_and_nothing_follows_its_end(
     episodes: ToolEpisodes,
 ) -> None:
@@ -141,6 +150,23 @@ def test_a_failed_episode_has_no_reward(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         assert reward(episodes, start(episodes), "Yes.") is None
     assert "broken" in caplog.text
+
+
+def test_an_opponent_that_fails_fails_the_episode_and_not_the_training(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Down:
+        async def respond(self, call: ChatCall) -> ChatReply:
+            raise ConnectionError("no server")
+
+    async def both(models: Models) -> None:
+        await models["a"]([UserMsg("user", "Go.")])
+        await models["b"]([UserMsg("user", "Go.")])
+
+    episodes = ToolEpisodes(environment(Doing(both)), agent="a", opponent=Down())
+    with caplog.at_level(logging.WARNING):
+        assert reward(episodes, start(episodes), "Yes.") is None
+    assert "no server" in caplog.text
 
 
 def test_an_agent_that_goes_on_after_its_last_reply_does_not_fit_trl() -> None:

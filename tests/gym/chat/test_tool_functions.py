@@ -102,6 +102,7 @@ def test_defaults_show_in_the_signature() -> None:
     assert parameters["b"].default is inspect.Parameter.empty
 
 
-def test_a_name_that_python_does_not_admit_is_refused() -> None:
+@pytest.mark.parametrize("name", ["a-b", "from", "self"])
+def test_a_name_that_python_does_not_admit_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match="rename them"):
-        tool_function(schema({"a-b": {"type": "string"}}), record)
+        tool_function(schema({name: {"type": "string"}}), record)
