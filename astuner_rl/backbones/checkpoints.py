@@ -23,6 +23,7 @@ from astuner_rl.learning.checkpoint import (
     save_checkpoint,
 )
 from astuner_rl.learning.lora import AdapterWeights, save_adapters
+from astuner_rl.processor import processor
 from astuner_rl.rollout.batches import BatchAhead
 from astuner_rl.tracing.episode_json import LoggedEpisode, decode_episode, encode_episode
 
@@ -80,6 +81,7 @@ class RunCheckpoints:
                 "drawn": state.drawn,
                 "exact": state.exact,
                 "ranks": self.ranks,
+                "processor": processor(),
                 "ahead": [_encode_batch(batch) for batch in state.ahead],
             },
             meta=CheckpointMeta(
@@ -102,7 +104,8 @@ class RunCheckpoints:
     def restore(self) -> LoopState:
         """Load the last whole checkpoint into the learner and drop what came after it.
 
-        A run that ended before its first checkpoint starts again.
+        A run that ended before its first checkpoint starts again. One that goes on with other
+        ranks or on another processor is not exact from here.
 
         Raises:
             UnusableInputError: It is of other settings or other versions of the packages, so that
@@ -145,12 +148,14 @@ class RunCheckpoints:
         assert isinstance(ahead, list)
         self.learner.load_state_dict(learner_state)
         same_ranks = checkpoint.state.get("ranks", 1) == self.ranks
+        # Runs of earlier versions kept no processor: nothing tells that theirs was another.
+        same_processor = checkpoint.state.get("processor", processor()) == processor()
         step = checkpoint.meta.step
         drop_checkpoints_after(self.folder, last_step=step)
         return LoopState(
             step=step,
             drawn=drawn,
-            exact=bool(checkpoint.state["exact"]) and same_ranks,
+            exact=bool(checkpoint.state["exact"]) and same_ranks and same_processor,
             ahead=tuple(map(_decode_batch, ahead)),
         )
 

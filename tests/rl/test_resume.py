@@ -210,6 +210,17 @@ def test_a_run_that_lost_its_exactness_does_not_get_it_back(
     assert [line["run/exact"] for line in toy.metrics(folder)] == [False] * 3
 
 
+def test_a_run_that_goes_on_with_another_processor_is_not_exact(
+    toy: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr("astuner_rl.backbones.checkpoints.processor", lambda: "an older one, AVX2")
+        toy.finish(folder, "train.steps=1", "eval.tasks=1")
+    assert toy.resume(folder, "train.steps=2") == 0
+    assert [line["run/exact"] for line in toy.metrics(folder)] == [True, True, False]
+
+
 def test_a_run_whose_learning_rate_falls_is_not_made_longer(
     toy: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
