@@ -86,7 +86,12 @@ class Environment:
 
 
 class EnvironmentConfig(Protocol):
-    """A dataclass of an environment's settings, registered under entry point ``astuner.envs``."""
+    """A dataclass of an environment's settings, registered under entry point ``astuner.envs``.
+
+    To step or to test the environment, ``build`` is all that is asked of it. Commands of
+    ``astuner`` ask for a setting ``trainable: list[str] | None`` as well, the roles that learn and
+    None for all, and refuse a class without it.
+    """
 
     def build(self) -> Environment:
         """Build the environment.

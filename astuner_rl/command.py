@@ -31,7 +31,9 @@ class ExitStatus(IntEnum):
     """Ctrl-C."""
 
 
-def run_command(command: Command, arguments: Sequence[str], *, name: str) -> ExitStatus:
+def run_command(
+    command: Command, arguments: Sequence[str], *, name: str, judge: Sequence[str] = ()
+) -> ExitStatus:
     """Compose and check the settings in ``arguments``, then run ``command`` with them.
 
     With ``--multirun`` it runs one job after the other; one that fails does not stop the others,
@@ -41,12 +43,14 @@ def run_command(command: Command, arguments: Sequence[str], *, name: str) -> Exi
         command: What to run; it raises :class:`astuner_gym.errors.AstunerError` to fail.
         arguments: Of the command line, without the program's name.
         name: Of the command, for help and messages.
+        judge: Settings of a judge that the command composes by itself; its help lists them.
     """
     try:
         options = _parser(name).parse_intermixed_args(arguments)
         dirs = [] if options.config_dir is None else [Path(options.config_dir)]
         if options.help:
-            print(settings_help(options.overrides, config_dirs=dirs, command=name))
+            text = settings_help(options.overrides, config_dirs=dirs, command=name, judge=judge)
+            print(text)
             return ExitStatus.DONE
         jobs = [options.overrides]
         if options.multirun:

@@ -61,6 +61,13 @@ _RESUMED: Final = "resumed_experiment"
 _MAPPINGS: Final = ("judge.parts.", "judge.parts=")
 """Settings below which the user chooses the names."""
 _INTERPOLATION: Final = re.compile(r"(\\*)\$\{")
+_HOME: Final = re.compile(r"(?:^|(?<=[,\[:])\s*)~[^,\[\]{}]*")
+"""A value, or one of a list or mapping, that begins with ``~``."""
+_OF_ENVIRONMENT: Final = {
+    "build": "def build(self)",
+    "trainable": "trainable: list[str] | None = None",
+}
+"""What is asked of an environment's settings, and how it is declared."""
 
 # What the files of conf/ build on: ``/schema/<group>/<name>``.
 SCHEMAS: Final[Mapping[str, Mapping[str, type]]] = {
@@ -129,6 +136,7 @@ def compose_settings(
     Raises:
         SettingError: The overrides are malformed, name what does not exist, or have a wrong type.
     """
+    overrides = [*map(_with_quoted_home, overrides)]
     resumed = _resumed_folder(overrides)
     primary = _DEFAULTS if resumed is None else _RESUMED
     folders = [*config_dirs, *([] if resumed is None else [resumed])]
@@ -161,7 +169,8 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
         SettingError: An override is malformed, or its values cannot be listed.
     """
     with _hydra():
-        return [list(job) for job in product(*map(_values, _parse(overrides)))]
+        parsed = _parse([*map(_with_quoted_home, overrides)])
+        return [list(job) for job in product(*map(_values, parsed))]
 
 
 def group_options(*, config_dirs: Sequence[Path] = ()) -> dict[str, list[str]]:
@@ -211,6 +220,15 @@ def _loaded(point: EntryPoint) -> type:
             f"environment {point.name!r} ({point.value}) must name a dataclass of settings, "
             f"got {schema!r}; mend or uninstall its package"
         )
+    # A field without a default is no attribute of its class.
+    has = {*dir(schema), *(each.name for each in fields(schema))}
+    if missing := [name for name in _OF_ENVIRONMENT if name not in has]:
+        raise SettingError(
+            f"environment {point.name!r} ({point.value}) must have build() and a setting "
+            f"trainable, {schema.__name__} lacks {' and '.join(missing)}; add "
+            f"{' and '.join(repr(_OF_ENVIRONMENT[name]) for name in missing)} to it, or uninstall "
+            "its package"
+        )
     return schema
 
 
@@ -222,7 +240,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     except OverrideParseException as error:
         raise SettingError(
             f"cannot read {error.override!r}: settings are written key=value, and a value that "
-            "holds a comma, a bracket or a space is quoted twice: \"key='a, b'\""
+            "holds a comma, a bracket, a tilde or a space is quoted twice: \"key='a, b'\""
         ) from error
 
 
@@ -267,6 +285,21 @@ def _choices_of(folder: Path) -> dict[str, str]:
 def _with_plus(override: str) -> str:
     """Return an override of a named part as Hydra wants new keys of a mapping to be written."""
     return f"++{override}" if override.startswith(_MAPPINGS) else override
+
+
+def _with_quoted_home(override: str) -> str:
+    """Return an override with paths below the home folder in quotes, as Hydra wants a ``~``.
+
+    A shell leaves the ``~`` of ``key=~/x`` to its commands. What is quoted already stays.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or "'" in value or '"' in value or "${" in value:
+        return override
+    return f"{key}={_HOME.sub(_in_quotes, value)}"
+
+
+def _in_quotes(path: re.Match[str]) -> str:
+    return f"'{path.group().strip()}'"
 
 
 def _is_choice(override: Override) -> bool:

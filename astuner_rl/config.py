@@ -12,14 +12,13 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from omegaconf import MISSING
 
 from astuner_gym.errors import SettingError
 from astuner_gym.judging.brief import CRITERIA, AttackPolicy
-from astuner_gym.judging.endpoint import EndpointConfig
+from astuner_gym.judging.endpoint import EndpointConfig, require_server
 from astuner_rl.algos.config import GrpoConfig
 from astuner_rl.backbones.config import (
     CheckpointConfig,
@@ -27,6 +26,7 @@ from astuner_rl.backbones.config import (
     OverlapConfig,
     TrainConfig,
 )
+from astuner_rl.paths import absolute, absolute_reference
 from astuner_rl.rollout.config import RolloutConfig
 from astuner_rl.rules import require_choice, require_range
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
@@ -45,8 +45,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         # Absolute, so that a run resumed from another folder finds the same files.
-        self.dir = _absolute(self.dir)
-        self.resume = _absolute(self.resume)
+        self.dir = absolute(self.dir)
+        self.resume = absolute(self.resume)
 
 
 class Precision(StrEnum):
@@ -90,7 +90,12 @@ class OpenAISamplerConfig:
     """Name of the environment variable that holds the key; the key itself is no setting."""
 
     def __post_init__(self) -> None:
-        _check_endpoint("sampler", base_url=self.base_url, api_key_env=self.api_key_env)
+        require_server(
+            "sampler.{}".format,
+            base_url=self.base_url,
+            model=self.model,
+            api_key_env=self.api_key_env,
+        )
 
 
 @dataclass
@@ -152,7 +157,12 @@ class OpenAIOpponentConfig:
     """Name of the environment variable that holds the key; the key itself is no setting."""
 
     def __post_init__(self) -> None:
-        _check_endpoint("opponent", base_url=self.base_url, api_key_env=self.api_key_env)
+        require_server(
+            "opponent.{}".format,
+            base_url=self.base_url,
+            model=self.model,
+            api_key_env=self.api_key_env,
+        )
 
 
 @dataclass
@@ -166,6 +176,9 @@ class FunctionJudgeConfig:
 
     function: str = MISSING
     """``path.py:name`` of a function ``(task, result)`` that returns a number or a Score."""
+
+    def __post_init__(self) -> None:
+        self.function = absolute_reference("judge.function", self.function)
 
 
 class JudgeMode(StrEnum):
@@ -268,7 +281,7 @@ class RubricJudgeConfig(AskingJudgeConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.path = _absolute(self.path) or ""
+        self.path = absolute(self.path) or ""
 
 
 class JudgePart(StrEnum):
@@ -347,7 +360,9 @@ class JudgePartConfig:
                 raise SettingError(
                     f"judge.parts.<name>.{name} must be finite, got {number}; set another number"
                 )
-        self.path = _absolute(self.path)
+        self.path = absolute(self.path)
+        if self.function is not None:
+            self.function = absolute_reference("judge.parts.<name>.function", self.function)
 
     @property
     def asks(self) -> bool:
@@ -409,6 +424,19 @@ class LoggerConfig:
         require_choice("logger.mode", self.mode, tuple(LoggerMode))
 
 
+@runtime_checkable
+class RefusesIdleOpponent(Protocol):
+    """Settings of an environment that tell whether any role is left for an opponent."""
+
+    def refuse_idle_opponent(self) -> None:
+        """Refuse an opponent that no episode would ask.
+
+        Raises:
+            SettingError: Every role that asks a model learns; the message says how one is left.
+        """
+        ...
+
+
 # A Hydra group holds one of many dataclasses that share no base: an installed environment's is
 # the user's own. OmegaConf can state that only as Any; astuner_rl.composition lists them.
 @dataclass
@@ -459,6 +487,8 @@ class ExperimentConfig:
                 "an opponent plays the roles that do not learn, and with env.trainable=null all "
                 "learn; set env.trainable=[<role>, …], or opponent=none"
             )
+        if is_named and isinstance(self.env, RefusesIdleOpponent):
+            self.env.refuse_idle_opponent()
 
 
 def require_room(max_tokens: int, name: str, *, context_length: int, setting: str) -> None:
@@ -487,22 +517,3 @@ def _model_path(key: str, path: str) -> str:
         )
     folder = Path(path).expanduser()
     return str(folder.absolute()) if folder.is_dir() else path
-
-
-def _check_endpoint(group: str, *, base_url: str, api_key_env: str) -> None:
-    # Neither message repeats the value: a key given here by mistake must not reach a log.
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", api_key_env):
-        raise SettingError(
-            f"{group}.api_key_env must be the name of an environment variable, not a key; "
-            f"export the key and set {group}.api_key_env=<variable>"
-        )
-    address = urlsplit(base_url)
-    if address.scheme not in ("http", "https") or "@" in address.netloc:
-        raise SettingError(
-            f"{group}.base_url must be an http or https address without user and password; "
-            f"set {group}.base_url=http://<host>:<port>/v1"
-        )
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())

@@ -26,6 +26,7 @@ from astuner_gym.errors import SettingError, TaskDataError
 from astuner_gym.judge import FunctionJudge, Judge, JudgeFunction
 from astuner_gym.task import JsonlTasks, Task, TaskSource, hold_out
 from astuner_gym.workflow import Models, Workflow, WorkflowResult
+from astuner_rl.paths import absolute, absolute_reference, split_reference
 
 WorkflowFunction: TypeAlias = Callable[[Task, Models], Awaitable[WorkflowResult]]
 
@@ -52,8 +53,8 @@ class CustomTasksConfig:
 
     def __post_init__(self) -> None:
         # Absolute, so that a run resumed from another folder finds the same files.
-        self.path = _absolute(self.path)
-        self.eval_path = _absolute(self.eval_path)
+        self.path = absolute(self.path)
+        self.eval_path = absolute(self.eval_path)
 
 
 @dataclass
@@ -69,8 +70,8 @@ class CustomEnvConfig:
     """Roles to train; null trains them all."""
 
     def __post_init__(self) -> None:
-        self.workflow = _absolute_reference("env.workflow", self.workflow)
-        self.judge = _absolute_reference("env.judge", self.judge)
+        self.workflow = absolute_reference("env.workflow", self.workflow)
+        self.judge = absolute_reference("env.judge", self.judge)
         if self.tasks.path is None:
             raise SettingError("env.tasks.path must be set; give env.tasks.path=<tasks.jsonl>")
 
@@ -162,7 +163,7 @@ def load_name(key: str, reference: str) -> object:
         SettingError: The file is absent, cannot be imported, or lacks the name; the message gives
             the line of the user's file.
     """
-    path, name = _split(key, reference)
+    path, name = split_reference(key, reference)
     module = _load_module(key, path)
     try:
         return vars(module)[name]
@@ -171,25 +172,6 @@ def load_name(key: str, reference: str) -> object:
         raise SettingError(
             f"{key}: {path} must define {name!r}, it has {public}; name one of them"
         ) from None
-
-
-def _split(key: str, reference: str) -> tuple[Path, str]:
-    path, colon, name = reference.rpartition(":")
-    if not colon or not path.endswith(".py") or not name.isidentifier():
-        raise SettingError(
-            f"{key} must be written path.py:Name, got {reference!r}; "
-            f"set {key}=my_agent.py:MyWorkflow, say"
-        )
-    return Path(path).expanduser().absolute(), name
-
-
-def _absolute_reference(key: str, reference: str) -> str:
-    path, name = _split(key, reference)
-    return f"{path}:{name}"
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _load_module(key: str, path: Path) -> ModuleType:
@@ -217,7 +199,7 @@ def _load_module(key: str, path: Path) -> ModuleType:
 
 
 def _make(key: str, reference: str, user_class: type) -> object:
-    path, name = _split(key, reference)
+    path, name = split_reference(key, reference)
     try:
         return user_class()
     except Exception as error:  # a user's constructor may raise anything

@@ -58,6 +58,8 @@ class Rollouts:
     runner: Runner
     close: Callable[[], Awaitable[None]]
     """Frees the resources of both."""
+    exact: bool = True
+    """Whether what judge and opponent answer in processes of the runner's own repeats, too."""
 
 
 class Deployment(Protocol):

@@ -69,7 +69,7 @@ class LocalJudge:
             self._answer,
             model=name,
             attempts=config.attempts,
-            setting=f"{config.group}.attempts",
+            setting=config.setting("attempts"),
         )
         special = sorted(renderer.codec.special_texts, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, filter(None, special))))
@@ -77,8 +77,8 @@ class LocalJudge:
             self._render(({"role": "system", "content": "a"}, {"role": "user", "content": "b"}))
         except RenderingError as error:
             raise SettingError(
-                f"{config.group}.model_path={name}: a judge needs a chat template that takes a "
-                f"system message, got {error}; use another model"
+                f"{config.setting('model_path')}={name}: a judge needs a chat template that takes "
+                f"a system message, got {error}; use another model"
             ) from error
 
     async def ask(
@@ -152,15 +152,17 @@ class LocalJudge:
         if tokens >= self._context_length:
             raise JudgeError(
                 f"a question to {self._name} must leave room for its answer, but has {tokens} "
-                f"tokens of {self._context_length}; raise {self._config.group}.context_length, as "
-                "far as the model's own, or show the judge less"
+                f"tokens of {self._context_length}; raise "
+                f"{self._config.setting('context_length')}, as far as the model's own, or show "
+                "the judge less"
             )
 
     def _limit(self, sampled: int) -> str:
-        group = self._config.group
-        if sampled >= self._config.max_tokens:
-            return f"by {group}.max_tokens={self._config.max_tokens}"
-        return f"where the context of {self._context_length} tokens ends ({group}.context_length)"
+        config = self._config
+        if sampled >= config.max_tokens:
+            return f"by {config.setting('max_tokens')}={config.max_tokens}"
+        setting = config.setting("context_length")
+        return f"where the context of {self._context_length} tokens ends ({setting})"
 
 
 def _taken_apart(special: re.Match[str]) -> str:

@@ -33,7 +33,7 @@ from astuner_rl.backbones.ray.cluster import ActorPlan, Reservation, connected, 
 from astuner_rl.backbones.ray.config import RayBackboneConfig
 from astuner_rl.backbones.ray.kept import Kept
 from astuner_rl.backbones.ray.learner import LearnerActor, LearnerActors
-from astuner_rl.backbones.ray.rollouts import RolloutActor, RolloutActors
+from astuner_rl.backbones.ray.rollouts import RolloutActor, RolloutActors, WorkerParts
 from astuner_rl.backbones.ray.samplers import MOST_CALLS, SamplerActor, SamplerActors, SamplerClient
 from astuner_rl.backbones.ray.watched import Backbone, WatchedBackbone
 from astuner_rl.config import ExperimentConfig
@@ -122,7 +122,7 @@ class RayDeployment:
         self._rollout_actors = reservation.start(
             "rollouts",
             RolloutActor,
-            partial(_runner, config, speech),
+            partial(_worker, config, speech),
             SamplerClient(self._sampler_actors),
         )
         self._watches: list[Watch] = []
@@ -177,7 +177,7 @@ class RayDeployment:
             await workers.close()
             await samplers.close()
 
-        return Rollouts(sampler=samplers, runner=workers, close=close)
+        return Rollouts(sampler=samplers, runner=workers, close=close, exact=workers.exact)
 
     def watched(self, backbone: Backbone) -> Backbone:
         """Return the backbone, with every actor looked after while it runs."""
@@ -231,11 +231,11 @@ async def _sampler(config: ExperimentConfig, model: Kept[Pretrained]) -> Sampler
     return build_sampler(config.sampler, pretrained, build_renderer(pretrained), policy_version=0)
 
 
-async def _runner(
+async def _worker(
     config: ExperimentConfig,
     speech: Kept[tuple[PreTrainedTokenizerFast, tuple[int, ...]]],
     samplers: CompletionSource,
-) -> EpisodeRunner:
+) -> WorkerParts:
     # AgentScope warns of every episode that reaches its limit of replies: metrics count them.
     logging.getLogger("as").setLevel(logging.ERROR)
     tokenizer, stop_token_ids = await speech.fetch()
@@ -244,10 +244,17 @@ async def _runner(
     judge = open_judge(config)
     if not ray.get_runtime_context().was_current_actor_reconstructed:
         await judge.check()  # a run that goes on waits for its judge instead
-    return EpisodeRunner(
+    opponent = open_opponent(config)
+    runner = EpisodeRunner(
         environment=with_judge(build_environment(config), config, judge.model),
-        policy=against(policy, open_opponent(config), config),
+        policy=against(policy, opponent, config),
         config=config.rollout,
+    )
+    return WorkerParts(
+        runner=runner,
+        exact=judge.exact and (opponent is None or opponent.exact),
+        # Only weights that are in this process have a fingerprint.
+        samples=bool(judge.fingerprint or (opponent is not None and opponent.fingerprint)),
     )
 
 

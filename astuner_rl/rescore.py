@@ -104,7 +104,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line; see :class:`astuner_rl.command.ExitStatus`."""
     judge = [each for each in arguments if _is_of_judge(each)]
     others = [each for each in arguments if not _is_of_judge(each)]
-    return run_command(partial(rescore, judge=judge), with_run(others), name="rescore")
+    command = partial(rescore, judge=judge)
+    return run_command(command, with_run(others), name="rescore", judge=judge)
 
 
 def _is_of_judge(argument: str) -> bool:

@@ -27,8 +27,12 @@ def require_range(name: str, value: float, *, low: float, high: float = math.inf
         SettingError: The value breaks the rule.
     """
     if not (math.isfinite(value) and low <= value <= high):
-        bound = f">= {low}" if high == math.inf else f"between {low} and {high}"
-        raise SettingError(f"{name} must be {bound}, got {value}; set {name}={low} or more")
+        if high == math.inf:
+            bound, remedy = f">= {low}", f"set {name}={low} or more"
+        else:
+            bound = f"between {low} and {high}"
+            remedy = f"set {name} to a number from {low} to {high}"
+        raise SettingError(f"{name} must be {bound}, got {value}; {remedy}")
 
 
 def require_positive(name: str, value: float, *, finite: bool = True) -> None:

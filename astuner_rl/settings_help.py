@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,48 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from astuner_rl.composition import compose_settings, group_options
 
-USAGE: Final = """\
-usage: astuner {command} [key=value ...]
+USAGES: Final[Mapping[str, str]] = {
+    "train": """\
+usage: astuner train [key=value ...]
 
-  astuner {command} env=gsm8k algo=grpo train.steps=20
-  astuner {command} --multirun seed=0,1,2 algo=grpo,ppo
+  astuner train env=gsm8k algo=grpo train.steps=20
+  astuner train --multirun seed=0,1,2 algo=grpo,ppo
+  astuner train run.resume=<run folder>
 
+""",
+    "evaluate": """\
+usage: astuner evaluate [run=<run folder>] [key=value ...]
+
+  astuner evaluate run=<run folder> eval.samples=8
+  astuner evaluate env=gsm8k model=hf model.path=<hub id or folder>
+
+  run=<run folder>     measure what the run has trained, with its settings but for those given
+""",
+    "play": """\
+usage: astuner play [run=<run folder>] [key=value ...]
+
+  astuner play run=<run folder>
+  astuner play env=gsm8k model=hf model.path=<hub id or folder>
+
+  run=<run folder>     ask what the run has trained, with its settings but for those given
+""",
+    "replay": """\
+usage: astuner replay run=<run folder>
+
+  run=<run folder>     the run, of which weights and log are compared
+""",
+    "rescore": """\
+usage: astuner rescore run=<run folder> judge=<option> [judge.key=value ...]
+
+  astuner rescore run=<run folder> judge=function judge.function=my_judge.py:score
+  astuner rescore --help judge=llm
+
+  run=<run folder>     the run whose episodes are judged anew
+  judge=<option>       the other judge
+""",
+}
+"""How each command is called, by its name; ``FLAGS`` go on from there."""
+FLAGS: Final = """\
   -m, --multirun       run one job for each combination of comma-separated values
   --config-dir DIR     look for further options in DIR, laid out as conf/ is
   --cfg job            print the settings as config.yaml holds them, and run nothing
@@ -28,15 +64,28 @@ usage: astuner {command} [key=value ...]
 
 
 def settings_help(
-    overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), command: str
+    overrides: Sequence[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    command: str,
+    judge: Sequence[str] = (),
 ) -> str:
     """Return the help text of ``command``, with the settings of the options in ``overrides``.
+
+    Args:
+        overrides: As on the command line.
+        config_dirs: Folders of further options.
+        command: One of those in ``USAGES``.
+        judge: Overrides of a judge that is composed apart from them, as ``rescore`` does.
 
     Raises:
         SettingError: The overrides are malformed or name what does not exist.
     """
     composed, choices = compose_settings(overrides, config_dirs=config_dirs)
-    lines = [USAGE.format(command=command), "Options (the one chosen is in brackets):"]
+    if judge:
+        other, chosen = compose_settings(judge, config_dirs=config_dirs)
+        composed.judge, choices["judge"] = other.judge, chosen["judge"]
+    lines = [USAGES[command] + FLAGS, "Options (the one chosen is in brackets):"]
     for group, options in group_options(config_dirs=config_dirs).items():
         names = [f"[{name}]" if name == choices[group] else name for name in options]
         lines.append(f"  {group}={' '.join(names)}")

@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
     AsyncExitStack,
@@ -129,11 +129,39 @@ def train(config: ExperimentConfig) -> None:
 def _train(config: ExperimentConfig, environment: Environment) -> None:
     _check(config)
     torch.set_num_threads(config.backbone.threads)
-    judge = open_judge(config)
-    environment = with_judge(environment, config, judge.model)
-    asyncio.run(check_opponent(config))
-    asyncio.run(judge.check())
-    opponent = open_opponent(config)
+    with _closed_in_the_end() as resources:
+        judge = open_judge(config)
+        resources.push_async_callback(judge.close)
+        environment = with_judge(environment, config, judge.model)
+        asyncio.run(check_opponent(config))
+        asyncio.run(judge.check())
+        opponent = open_opponent(config)
+        if opponent is not None:
+            resources.push_async_callback(opponent.close)
+        _train_with(config, environment, judge, opponent, resources)
+
+
+@contextmanager
+def _closed_in_the_end() -> Iterator[AsyncExitStack]:
+    """Close what a start that failed has opened: in a sweep it would stay for the other runs.
+
+    A run that began closes it itself, in the event loop that made its connections.
+    """
+    resources = AsyncExitStack()
+    try:
+        yield resources
+    finally:
+        asyncio.run(resources.aclose())
+
+
+def _train_with(
+    config: ExperimentConfig,
+    environment: Environment,
+    judge: OpenJudge,
+    opponent: OpenOpponent | None,
+    resources: AsyncExitStack,
+) -> None:
+    """Train, and close ``resources`` when that is done."""
     pretrained = build_pretrained(config.model, environment)
     renderer = build_renderer(pretrained)
     ingredients = Ingredients(
@@ -169,6 +197,7 @@ def _train(config: ExperimentConfig, environment: Environment) -> None:
                 )
                 exact = (
                     rollouts.sampler.exact
+                    and rollouts.exact
                     and deployment.exact
                     and (opponent is None or opponent.exact)
                     and judge.exact
@@ -186,11 +215,7 @@ def _train(config: ExperimentConfig, environment: Environment) -> None:
                     lambda parts: deployment.watched(make_backbone(parts)),
                     rollouts=rollouts,
                     checkpoints=checkpoints,
-                    closing=[
-                        rollouts.close,
-                        judge.close,
-                        *([] if opponent is None else [opponent.close]),
-                    ],
+                    resources=resources,
                 )
             except KeyboardInterrupt:
                 print(f"go on with run.resume={folder.path}", file=sys.stderr)
@@ -266,14 +291,19 @@ def _failures_in(folder: RunFolder) -> Iterator[None]:
     except (LostProcessError, BrokenSamplerError, BrokenJudgeError) as error:
         last = latest_checkpoint(folder.checkpoints)
         kept = "no checkpoint yet" if last is None else f"{last.name}, which is whole"
-        raise RunAbortedError(
-            f"{error}; the run kept {kept}: go on with run.resume={folder.path}"
-        ) from error
+        raise RunAbortedError(f"{error}; the run kept {kept}: {_way_on(folder)}") from error
     except OSError as error:  # what users and servers raise has been named before it gets here
         raise RunAbortedError(
             f"{folder.path}: a run must be able to read and write its files, {error}; what it kept "
-            f"before is whole: mend the cause and go on with run.resume={folder.path}"
+            f"before is whole: mend the cause and {_way_on(folder)}"
         ) from error
+
+
+def _way_on(folder: RunFolder) -> str:
+    """Return how to go on; a run that has not written its settings has done nothing to keep."""
+    if not folder.config.is_file():
+        return "give the command again"
+    return f"go on with run.resume={folder.path}"
 
 
 def _report(folder: RunFolder, renderer: ChatRenderer) -> bool:
@@ -294,7 +324,7 @@ def _run(
     *,
     rollouts: Rollouts,
     checkpoints: RunCheckpoints,
-    closing: Sequence[Callable[[], Awaitable[None]]],
+    resources: AsyncExitStack,
 ) -> None:
     progress = Progress(
         first_step=state.step,
@@ -327,18 +357,17 @@ def _run(
                 ),
                 checkpoints=checkpoints,
             )
-            asyncio.run(_until_closed(make_backbone(parts), state, closing))
+            asyncio.run(_until_closed(make_backbone(parts), state, rollouts, resources))
         failed = False
     finally:
         logger.close(failed=failed)
 
 
 async def _until_closed(
-    backbone: Backbone, state: LoopState, closing: Sequence[Callable[[], Awaitable[None]]]
+    backbone: Backbone, state: LoopState, rollouts: Rollouts, resources: AsyncExitStack
 ) -> None:
-    async with AsyncExitStack() as stack:
-        for close in closing:
-            stack.push_async_callback(close)
+    async with resources:
+        resources.push_async_callback(rollouts.close)
         await backbone.run(state)
 
 

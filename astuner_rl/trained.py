@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from astuner_gym.chat.messages import ChatCall, ChatReply
 from astuner_gym.chat.model import AgentChatModel
 from astuner_gym.errors import UnusableInputError
 from astuner_rl.assembly import build_renderer, build_sampler
 from astuner_rl.learning.checkpoint import latest_checkpoint, load_checkpoint
 from astuner_rl.learning.pretrained import load_pretrained
+from astuner_rl.rendering.history import ChatHistory
+from astuner_rl.rendering.renderer import ChatRenderer
+from astuner_rl.samplers.protocol import CompletionSource
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.tracing.run_folder import open_run_folder
-from astuner_rl.tracking.tracker import TokenPolicy
-from astuner_rl.types import EpisodeKey, SamplingParams
+from astuner_rl.types import DrawKey, EpisodeKey, SamplingParams
 
-MAX_CALLS = 1_000_000
-"""Calls that a loaded model answers: a program of the user's has no budget."""
+MOST_CALLS = 256
+"""Calls that a loaded model remembers; what a program of the user's says has no end."""
+_KEY = EpisodeKey(phase="use", step=0, task=0, sample=0)
 
 
 def trained_model_folder(run: Path) -> Path:
@@ -66,9 +70,42 @@ def load_chat_model(
         renderer,
         policy_version=0,
     )
-    tracker = TokenPolicy(renderer=renderer, sampler=sampler, seed=seed).open(
-        EpisodeKey(phase="use", step=0, task=0, sample=0),
+    speaker = _Speaker(
+        renderer,
+        sampler,
         params=SamplingParams(temperature=temperature, max_tokens=max_tokens),
-        max_calls=MAX_CALLS,
+        seed=seed,
     )
-    return AgentChatModel(agent, agent, tracker, context_size=context_length)
+    return AgentChatModel(agent, agent, speaker, context_size=context_length)
+
+
+class _Speaker:
+    """Answers the calls of one agent and keeps no record of them: its episode never ends."""
+
+    def __init__(
+        self,
+        renderer: ChatRenderer,
+        sampler: CompletionSource,
+        *,
+        params: SamplingParams,
+        seed: int,
+    ) -> None:
+        self._sampler = sampler
+        self._params = params
+        self._seed = seed
+        self._history = ChatHistory(renderer, most_calls=MOST_CALLS)
+
+    async def respond(self, call: ChatCall) -> ChatReply:
+        """Render, sample and parse one call.
+
+        Raises:
+            ContextOverflowError: The prompt leaves no room for a reply.
+            RenderingError: The chat template refuses the messages.
+        """
+        prompt = self._history.render(call)
+        completion = await self._sampler.generate(
+            prompt.token_ids,
+            params=self._params,
+            key=DrawKey(seed=self._seed, episode=_KEY, agent=call.agent, call=call.index),
+        )
+        return self._history.record_completion(call, prompt, completion.token_ids)

@@ -139,6 +139,9 @@ class Episode:
     status: EpisodeStatus
     reason: str = ""
     """Why it failed or was truncated; empty otherwise."""
+    by_chance: bool = False
+    """Whether it failed of what a second run of the same seed need not meet: of the clock, or of a
+    service and not of its agents."""
     rewards: Mapping[str, float] = field(default_factory=dict)
     """Reward of every agent that made a call; empty if the episode failed."""
     call_rewards: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

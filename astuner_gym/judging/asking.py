@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -74,11 +75,12 @@ class Asking:
         self._model = model
         self._attempts = attempts
         self._setting = setting
-        self._kept: dict[str, str] = {}
+        # By a question's digest: as text, so many questions may fill the memory.
+        self._kept: dict[bytes, str] = {}
         # Of questions that are being asked: who asks the same waits and finds the answer kept. They
         # belong to the event loop that made them.
         self._turns: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, WeakValueDictionary[str, _Turn]
+            asyncio.AbstractEventLoop, WeakValueDictionary[bytes, _Turn]
         ] = WeakKeyDictionary()
 
     async def ask(self, messages: Messages, *, parse: Callable[[str], T], temperature: float) -> T:
@@ -87,7 +89,8 @@ class Asking:
         Raises:
             JudgeError: The model refused, or gave no usable answer in so many attempts.
         """
-        question = json.dumps([temperature, [dict(each) for each in messages]])
+        text = json.dumps([temperature, [dict(each) for each in messages]])
+        question = sha256(text.encode()).digest()
         turn = self._turn(question)
         async with turn:
             if turn.failure is not None:
@@ -109,7 +112,7 @@ class Asking:
                 self._kept.pop(next(iter(self._kept)))  # the oldest
             return read
 
-    def _turn(self, question: str) -> _Turn:
+    def _turn(self, question: bytes) -> _Turn:
         turns = self._turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
         turn = turns.get(question)
         if turn is None:

@@ -55,34 +55,26 @@ class EndpointConfig:
         self.check_server()
         self.check_asking()
 
+    @classmethod
+    def setting(cls, name: str) -> str:
+        """Return how the setting of a field is written, for messages."""
+        return f"{cls.group}.{name}"
+
     def check_server(self) -> None:
         """Refuse settings by which no server can be found.
 
         Raises:
             SettingError: An address, a name or a time breaks a rule.
         """
-        # Neither message repeats the value: a key given here by mistake must not reach a log.
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
-            raise SettingError(
-                f"{self.group}.api_key_env must be the name of an environment variable, not a key; "
-                f"export the key and set {self.group}.api_key_env=<variable>"
-            )
-        address = urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or "@" in address.netloc:
-            raise SettingError(
-                f"{self.group}.base_url must be an http or https address without user and "
-                f"password; set {self.group}.base_url=http://<host>:<port>/v1"
-            )
-        if not self.model.strip():
-            raise SettingError(
-                f"{self.group}.model must name a model that the server knows, got ''; "
-                f"set {self.group}.model=<name>"
-            )
+        require_server(
+            self.setting,
+            base_url=self.base_url,
+            model=self.model,
+            api_key_env=self.api_key_env,
+        )
         if not 0 < self.timeout_s < float("inf"):
-            raise SettingError(
-                f"{self.group}.timeout_s must be > 0 and finite, got {self.timeout_s}; "
-                f"set {self.group}.timeout_s=60"
-            )
+            key = self.setting("timeout_s")
+            raise SettingError(f"{key} must be > 0 and finite, got {self.timeout_s}; set {key}=60")
 
     def check_asking(self) -> None:
         """Refuse settings by which no model can be asked, wherever it is.
@@ -91,9 +83,9 @@ class EndpointConfig:
             SettingError: A number breaks a rule.
         """
         if not 0 <= self.temperature <= 2:
+            key = self.setting("temperature")
             raise SettingError(
-                f"{self.group}.temperature must be between 0 and 2, got {self.temperature}; "
-                f"set {self.group}.temperature=0"
+                f"{key} must be between 0 and 2, got {self.temperature}; set {key}=0"
             )
         for name, value in (
             ("max_tokens", self.max_tokens),
@@ -101,9 +93,43 @@ class EndpointConfig:
             ("concurrency", self.concurrency),
         ):
             if value < 1:
-                raise SettingError(
-                    f"{self.group}.{name} must be >= 1, got {value}; set {self.group}.{name}=1, say"
-                )
+                key = self.setting(name)
+                raise SettingError(f"{key} must be >= 1, got {value}; set {key}=1, say")
+
+
+def require_server(
+    setting: Callable[[str], str], *, base_url: str, model: str, api_key_env: str
+) -> None:
+    """Refuse a server that cannot be found.
+
+    Args:
+        setting: From the name of a value below to that of the setting that holds it, for messages.
+        base_url: Address of the API.
+        model: Model name that the server knows.
+        api_key_env: Name of the environment variable that holds the key.
+
+    Raises:
+        SettingError: An address or a name breaks a rule.
+    """
+    # Neither message repeats the value: a key given here by mistake must not reach a log.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", api_key_env):
+        key = setting("api_key_env")
+        raise SettingError(
+            f"{key} must be the name of an environment variable, not a key; export the key and "
+            f"set {key}=<variable>"
+        )
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or "@" in address.netloc:
+        key = setting("base_url")
+        raise SettingError(
+            f"{key} must be an http or https address without user and password; "
+            f"set {key}=http://<host>:<port>/v1"
+        )
+    if not model.strip():
+        key = setting("model")
+        raise SettingError(
+            f"{key} must name a model that the server knows, got {model!r}; set {key}=<name>"
+        )
 
 
 class _Message(BaseModel):
@@ -149,7 +175,7 @@ class ChatEndpoint:
             self._answer,
             model=f"{config.model} at {config.base_url}",
             attempts=config.attempts,
-            setting=f"{config.group}.attempts",
+            setting=config.setting("attempts"),
         )
         # Connections belong to the event loop that made them.
         self._connections: WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = (
@@ -190,7 +216,7 @@ class ChatEndpoint:
             _ModelList.model_validate_json(response.content)
         except (APIError, ValidationError) as error:
             raise SettingError(
-                f"{self.config.group}.base_url must be the address of an API that lists its "
+                f"{self.config.setting('base_url')} must be the address of an API that lists its "
                 f"models, got {self.config.base_url}: {without_key(str(error), self._key)}"
             ) from error
 
@@ -215,7 +241,8 @@ class ChatEndpoint:
                 response = await completions.create(**request)
         except TimeoutError as error:
             raise AttemptError(
-                f"an attempt may take {self.config.timeout_s} s ({self.config.group}.timeout_s)"
+                f"an attempt may take {self.config.timeout_s} s "
+                f"({self.config.setting('timeout_s')})"
             ) from error
         except APIStatusError as error:
             reason = f"HTTP status {error.status_code}: {self._said(error)}"
@@ -234,7 +261,7 @@ class ChatEndpoint:
             raise AttemptError(self._said(error)) from error
         said = split_thinking(without_key(choice.message.content or "", self._key))[1].strip()
         if choice.finish_reason == "length":
-            limit = f"{self.config.group}.max_tokens={self.config.max_tokens}"
+            limit = f"{self.config.setting('max_tokens')}={self.config.max_tokens}"
             return Answer(said, cut=f"by {limit} or the server's own limit")
         return Answer(said)
 

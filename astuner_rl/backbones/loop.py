@@ -16,11 +16,10 @@ from astuner_rl.backbones.metrics import failure_reasons, rollout_metrics, stale
 from astuner_rl.errors import RunAbortedError
 from astuner_rl.learning.learner import Learner
 from astuner_rl.rollout.batches import BatchAhead, BatchSettings, BatchStream
-from astuner_rl.rollout.episode_runner import DEADLINE_REASON
 from astuner_rl.rollout.runner import Runner
 from astuner_rl.samplers.protocol import Sampler
 from astuner_rl.tracking.training_data import training_data
-from astuner_rl.types import Episode
+from astuner_rl.types import Episode, EpisodeStatus
 
 LOG = logging.getLogger(__name__)
 
@@ -39,13 +38,12 @@ class LoopState:
     """Batches that were started and not trained on."""
 
     def having_seen(self, episodes: Mapping[str, Sequence[Episode]]) -> LoopState:
-        """Return the state, not exact if a wall-clock deadline fired in one of the episodes."""
-        fired = any(
-            episode.reason.startswith(DEADLINE_REASON)
-            for played in episodes.values()
-            for episode in played
-        )
-        return replace(self, exact=self.exact and not fired)
+        """Return the state, not exact if one of the episodes failed by chance.
+
+        An attempt that did and was repeated changes no token: the next one draws the same.
+        """
+        by_chance = any(episode.by_chance for played in episodes.values() for episode in played)
+        return replace(self, exact=self.exact and not by_chance)
 
 
 class Recorder(Protocol):
@@ -141,7 +139,8 @@ class TrainingLoop:
         if not data.agent_episodes:
             raise RunAbortedError(
                 f"step {state.step + 1}: at least one episode must reach its end and hold a call "
-                f"of a trained role, none of {len(episodes)} did: {failure_reasons(episodes)}"
+                f"of a trained role, none of {len(episodes)} did: "
+                f"{_why_nothing_learns(episodes, trainable=self.trainable)}"
             )
         LOG.debug("phase learn %d", state.step)
         loop = asyncio.get_running_loop()
@@ -185,3 +184,23 @@ class TrainingLoop:
             LOG.debug("phase checkpoint %d", state.step)
             await loop.run_in_executor(thread, self.checkpoints.save, state)
         return state
+
+
+def _why_nothing_learns(episodes: Sequence[Episode], *, trainable: Sequence[str] | None) -> str:
+    """Return why no episode of a step is trained on: which roles were asked, and what failed."""
+    reasons = failure_reasons(episodes)
+    ended = [episode for episode in episodes if episode.status is not EpisodeStatus.FAILED]
+    asked = sorted({record.call.role for episode in ended for record in episode.calls})
+    if not ended or trainable is None or not {*asked}.isdisjoint(trainable):
+        return reasons
+    # An opponent's calls are not those of the policy, and are not seen here.
+    seen = f"only in {', '.join(asked)}" if asked else "in no role"
+    remedy = (
+        f"set env.trainable=[{asked[0]}], say, or null to train all"
+        if asked
+        else "name a role that a model plays"
+    )
+    unknown = (
+        f"env.trainable is [{', '.join(trainable)}], and the policy was asked {seen}; {remedy}"
+    )
+    return f"{unknown}; {reasons}" if reasons else unknown

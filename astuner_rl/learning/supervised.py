@@ -22,6 +22,7 @@ from astuner_rl.learning.recomputation import require_blocks
 from astuner_rl.learning.scoring import read_logits
 from astuner_rl.learning.token_counts import FedTokens, fed_metrics
 from astuner_rl.learning.tree_run import TreeRun
+from astuner_rl.paths import absolute
 from astuner_rl.rules import require_choice, require_positive, require_range
 
 
@@ -72,6 +73,8 @@ class SupervisedConfig:
         require_range("algo.batch_tokens", self.batch_tokens, low=1)
         require_range("algo.microbatch_tokens", self.microbatch_tokens, low=1)
         require_range("algo.examples", self.examples, low=1)
+        # Absolute, so that a run resumed from another folder finds the same file.
+        self.path = absolute(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,10 +62,17 @@ class _Answered:
 
 
 class ChatHistory:
-    """The calls of one agent in one episode."""
+    """The calls of one agent in one episode.
 
-    def __init__(self, renderer: ChatRenderer) -> None:
+    Args:
+        renderer: Of the model that answers.
+        most_calls: Answered calls that are kept, the latest ones; None for all. A prompt that goes
+            on from a call that is no longer kept is rendered anew.
+    """
+
+    def __init__(self, renderer: ChatRenderer, *, most_calls: int | None = None) -> None:
         self._renderer = renderer
+        self._most_calls = most_calls
         # By the length of the prompt's text, then by the time of the answer.
         self._answered: list[_Answered] = []
 
@@ -142,6 +149,9 @@ class ChatHistory:
             reply=reply,
         )
         insort(self._answered, answered, key=lambda earlier: len(earlier.prompt.text))
+        if self._most_calls is not None and len(self._answered) > self._most_calls:
+            places = range(len(self._answered))
+            del self._answered[min(places, key=lambda place: self._answered[place].index)]
 
     def _text_after_turn(
         self, messages: tuple[ChatMessage, ...], text: str, earlier: _Answered

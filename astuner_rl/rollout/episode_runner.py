@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from astuner_gym.chat.model import EpisodeModels
 from astuner_gym.environment import Environment
 from astuner_gym.episode import judge_result, run_episode_with, score_with_given
-from astuner_gym.errors import BrokenJudgeError, EpisodeLimitError, JudgeError, WorkflowError
+from astuner_gym.errors import (
+    BrokenJudgeError,
+    EpisodeLimitError,
+    JudgeError,
+    ServiceError,
+    WorkflowError,
+)
 from astuner_gym.judge import GivenReward, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import WorkflowResult
@@ -79,14 +85,23 @@ class EpisodeRunner:
                 f"{DEADLINE_REASON}: an episode may take {self.config.deadline_s} s "
                 "(rollout.deadline_s)"
             )
-            return self._failed(task, key, responder, reason=reason, attempt=attempt)
+            return self._failed(
+                task, key, responder, reason=reason, by_chance=True, attempt=attempt
+            )
         except (BrokenSamplerError, NonFiniteLogitsError, BrokenJudgeError):
             # No later episode can fare better. If each failed, a batch would be trained without
             # those that were in flight; a run that ends plays them again when it is resumed.
             raise
         except (WorkflowError, JudgeError, SamplerError, RenderingError) as error:
             reason = f"{type(error).__name__}: {error}"
-            return self._failed(task, key, responder, reason=reason, attempt=attempt)
+            return self._failed(
+                task,
+                key,
+                responder,
+                reason=reason,
+                by_chance=_is_of_a_service(error),
+                attempt=attempt,
+            )
         finally:
             responder.release()
         metrics = {f"workflow/{name}": value for name, value in result.metrics.items()}
@@ -125,7 +140,13 @@ class EpisodeRunner:
 
     @staticmethod
     def _failed(
-        task: Task, key: EpisodeKey, responder: TrackedResponder, *, reason: str, attempt: int
+        task: Task,
+        key: EpisodeKey,
+        responder: TrackedResponder,
+        *,
+        reason: str,
+        by_chance: bool,
+        attempt: int,
     ) -> Episode:
         return Episode(
             key=key,
@@ -133,5 +154,13 @@ class EpisodeRunner:
             calls=responder.records,
             status=EpisodeStatus.FAILED,
             reason=reason,
+            by_chance=by_chance,
             attempts=attempt,
         )
+
+
+def _is_of_a_service(error: BaseException | None) -> bool:
+    """Return whether a service failed; workflows and judges may give that another name."""
+    while error is not None and not isinstance(error, ServiceError):
+        error = error.__cause__
+    return error is not None

@@ -89,6 +89,7 @@ def encode_episode(logged: LoggedEpisode) -> dict[str, Any]:
         "task_id": episode.task_id,
         "status": episode.status,
         "reason": episode.reason,
+        "by_chance": episode.by_chance,
         "rewards": _encode_floats(episode.rewards),
         "call_rewards": {
             agent: [_encode_float(value) for value in earned]
@@ -152,6 +153,8 @@ def decode_episode(fields: Mapping[str, Any]) -> LoggedEpisode:
             calls=tuple(records),
             status=EpisodeStatus(fields["status"]),
             reason=fields["reason"],
+            # Runs of earlier versions told it of the clock alone, and by the reason.
+            by_chance=fields.get("by_chance", fields["reason"].startswith("deadline")),
             rewards=_decode_floats(fields["rewards"]),
             call_rewards={
                 # Runs of earlier versions do not have it.

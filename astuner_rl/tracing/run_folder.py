@@ -19,6 +19,7 @@ import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from astuner_rl.tracing.atomic_file import PARTIAL_SUFFIX, sync_folder, write_at
 from astuner_rl.tracing.metrics import drop_metrics_after
 from astuner_rl.tracing.run_lock import run_lock
 
+_LOCK: Final = "lock"
 _UNSAFE_IN_NAME: Final = re.compile(r"[^A-Za-z0-9_.]+")
 _EPISODE_FILE: Final = re.compile(r"step-(?P<step>\d{6,})(-.+)?\.jsonl(\.gz)?")
 
@@ -71,7 +73,8 @@ class RunFolder:
 
     def episode_file(self, *, phase: str, step: int) -> Path:
         """Return the log of the episodes of ``phase`` that the policy of ``step`` played."""
-        suffix = "" if phase == "train" else "-" + _file_name_part(phase)
+        kind, _, name = phase.partition("/")
+        suffix = "" if phase == "train" else f"-{kind}" + (name and f"-{_distinct_part(name)}")
         return self.episodes / f"step-{step:06d}{suffix}.jsonl.gz"
 
     def episode_files(self) -> list[Path]:
@@ -86,7 +89,7 @@ class RunFolder:
         Raises:
             UnusableInputError: Another process holds it.
         """
-        return run_lock(self.path / "lock")
+        return run_lock(self.path / _LOCK)
 
     def rewind(self, *, last_step: int) -> None:
         """Forget what was recorded after ``last_step``, to resume from the checkpoint of that step.
@@ -149,7 +152,7 @@ def create_run_folder(
 
 
 def make_run_folder(path: Path, *, cwd: Path) -> RunFolder:
-    """Make the run folder that the user named; it may exist if it is empty.
+    """Make the run folder that the user named; it may exist if it holds nothing of a run.
 
     Raises:
         UnusableInputError: It holds something already, or cannot be made.
@@ -157,7 +160,7 @@ def make_run_folder(path: Path, *, cwd: Path) -> RunFolder:
     folder = RunFolder(cwd.absolute() / path)
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        if any(folder.path.iterdir()):
+        if not all(_is_rubbish(path) for path in folder.path.iterdir()):
             raise UnusableInputError(
                 f"run.dir must name a new or an empty folder, {folder.path} holds files; "
                 f"go on with that run by run.resume={folder.path}, or name another folder"
@@ -203,8 +206,21 @@ def _make_parts(folder: RunFolder) -> None:
     folder.checkpoints.mkdir(exist_ok=True)
 
 
+def _is_rubbish(path: Path) -> bool:
+    """Return whether a path in a run folder may be what a run left that died while it started."""
+    if path.is_dir():
+        return path.name in ("episodes", "checkpoints") and not any(path.iterdir())
+    return path.name == _LOCK or path.name.endswith(PARTIAL_SUFFIX)
+
+
 def _file_name_part(name: str) -> str:
     return _UNSAFE_IN_NAME.sub("-", name).strip("-.") or "unnamed"
+
+
+def _distinct_part(name: str) -> str:
+    """Return a file name's part that no other name has."""
+    part = _file_name_part(name)
+    return part if part == name else f"{part}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _step_of(episode_file: Path) -> int | None:

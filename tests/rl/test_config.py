@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from astuner_gym.environment import ENTRY_POINT_GROUP
 from astuner_gym.errors import JudgeError, SettingError, TaskDataError
-from astuner_rl import cli
+from astuner_rl import cli, evaluate, play, replay
 from astuner_rl.algos.config import GrpoConfig, PpoConfig
 from astuner_rl.command import ExitStatus, run_command
 from astuner_rl.composition import (
@@ -76,13 +78,40 @@ def test_relative_paths_start_where_the_command_was_given(
             "env.judge=../judge.py:score",
             "env.tasks.path=tasks.jsonl",
             "run.dir=out",
+            "algo=sft",
+            "algo.path=talk.jsonl",
+            "judge=composed",
+            "judge.parts={own: {judge: function, function: judge.py:score}, asked: {judge: env}}",
         ]
     )
+    function = compose_experiment(["judge=function", "judge.function=judge.py:score"]).judge
     monkeypatch.chdir("/")
     assert config.env.workflow == f"{tmp_path}/agent.py:Agent"
     assert config.env.judge == f"{tmp_path}/../judge.py:score"
     assert config.env.tasks.path == f"{tmp_path}/tasks.jsonl"
     assert config.run.dir == f"{tmp_path}/out"
+    assert config.algo.path == f"{tmp_path}/talk.jsonl"
+    assert config.judge.parts["own"].function == f"{tmp_path}/judge.py:score"
+    assert config.judge.parts["asked"].function is None
+    assert function.function == f"{tmp_path}/judge.py:score"
+
+
+def test_what_is_no_path_stays_none() -> None:
+    assert compose_experiment(["algo=sft"]).algo.path is None
+
+
+def test_paths_may_begin_in_the_home_folder() -> None:
+    home = Path.home()
+    assert compose_experiment(["env.tasks.path=~/my tasks.jsonl"]).env.tasks.path == (
+        f"{home}/my tasks.jsonl"
+    )
+    parts = "judge.parts={a: {judge: env}, b: {judge: function, function: ~/judge.py:score}}"
+    config = compose_experiment(["judge=composed", parts])
+    assert config.judge.parts["b"].function == f"{home}/judge.py:score"
+    jobs = expand_sweep(["env.tasks.path=~/a.jsonl,~/b.jsonl", "seed=1"])
+    paths = [compose_experiment(job).env.tasks.path for job in jobs]
+    assert paths == [f"{home}/a.jsonl", f"{home}/b.jsonl"]
+    assert "~/x/a~b" in compose_experiment(["logger.project='~/x/a~b'"]).logger.project
 
 
 def test_a_hub_id_stays_as_it_is_and_a_folder_becomes_absolute(
@@ -117,6 +146,9 @@ ALGORITHMS = "cispo, dapo, dr_grpo, grpo, gspo, ppo, reinforce_pp, rloo, sft"
         ("train=3", ["train must be of type TrainConfig, got 3"]),
         ("train.steps=-1", ["train.steps must be >= 0, got -1"]),
         ("algo.lr=nan", ["algo.lr must be", "got nan"]),
+        ("algo.clip_low=1.5", ["between 0.0 and 1.0, got 1.5", "to a number from 0.0 to 1.0"]),
+        ("env.trainable=[sovler]", ["env.trainable must be [solver]", "got 'sovler'"]),
+        ("run.dir=a~b", ["cannot read 'run.dir=a~b'", "a tilde", "quoted twice"]),
         ("train.group_size=1", ["group_size must be >= 2", "got 1", "algo=ppo"]),
         ("overlap.max_staleness=-1", ["overlap.max_staleness must be >= 0", "got -1"]),
         ("overlap.in_flight=true", ["needs overlap.max_staleness >= 1", "got 0"]),
@@ -206,7 +238,34 @@ def test_any_text_is_written_so_that_it_reads_back_as_it_was(text: str) -> None:
 def test_an_opponent_needs_roles_that_do_not_learn() -> None:
     message = refusal("opponent=hf", "opponent.path=some/model")
     assert "set env.trainable=[<role>, …], or opponent=none" in message
-    config = compose_experiment(["env=werewolves", "opponent=hf", "opponent.path=some/model"])
+    config = compose_experiment([*WEREWOLVES, "env.village=model"])
+    assert config.opponent.path == "some/model"
+
+
+WEREWOLVES = ["env=werewolves", "opponent=hf", "opponent.path=some/model"]
+GSM8K = ["env=gsm8k", "opponent=hf", "opponent.path=some/model"]
+VILLAGE = "env.trainable=[villager,seer,witch]"
+ALL = "env.trainable=[werewolf,villager,seer,witch]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (WEREWOLVES, "set env.village=model, or opponent=none"),
+        ([*WEREWOLVES, "env.wolves=model"], "set env.village=model, or opponent=none"),
+        ([*WEREWOLVES, VILLAGE], "set env.wolves=model, or opponent=none"),
+        ([*WEREWOLVES, "env.trainable=[seer]"], "set env.wolves=model or env.village=model, or"),
+        ([*WEREWOLVES, ALL, "env.wolves=model"], "set env.trainable=[<fewer roles>], or"),
+        ([*GSM8K, "env.trainable=[solver]"], "set opponent=none"),
+        (["env=learn_to_ask", *GSM8K[1:], "env.trainable=[clerk]"], "set opponent=none"),
+    ],
+)
+def test_an_opponent_whom_nobody_asks_is_refused(overrides: list[str], remedy: str) -> None:
+    assert remedy in refusal(*overrides)
+
+
+def test_games_of_a_file_may_ask_an_opponent_whom_the_settings_do_not() -> None:
+    config = compose_experiment([*WEREWOLVES, "env.tasks.path=games.jsonl"])
     assert config.opponent.path == "some/model"
 
 
@@ -215,8 +274,11 @@ def test_an_opponents_address_and_key_are_checked_and_not_repeated() -> None:
     message = refusal(*overrides, "opponent.base_url=ftp://secret")
     assert message.startswith("opponent.base_url must be an http") and "secret" not in message
     key = "opponent.api_key_env=sk-secret"
-    message = refusal(*overrides, "opponent.base_url=http://localhost:1/v1", key)
+    address = "opponent.base_url=http://localhost:1/v1"
+    message = refusal(*overrides, address, key)
     assert message.startswith("opponent.api_key_env must be the name") and "secret" not in message
+    message = refusal(*overrides, address, "opponent.model=''")
+    assert message.startswith("opponent.model must name a model that the server knows")
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "dapo", "gspo", "ppo"])
@@ -344,15 +406,29 @@ def test_help_lists_options_and_settings_even_where_one_must_still_be_set() -> N
     assert all(group in group_options() for group in SCHEMAS)
 
 
+@pytest.mark.parametrize(
+    ("main", "name"),
+    [(evaluate.main, "evaluate"), (play.main, "play"), (replay.main, "replay")],
+)
+def test_the_help_of_a_command_says_how_that_command_is_called(
+    main: Callable[[list[str]], int], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"usage: astuner {name} ") and "run=<run folder>" in lines[0]
+    assert not [line for line in lines if "astuner train" in line]
+    assert any(line.startswith("  seed=0") for line in lines)
+
+
 def nested_schemas(schema: type) -> list[type]:
     inner = [field.default_factory for field in fields(schema)]
     return [schema, *(each for each in inner if isinstance(each, type) and is_dataclass(each))]
 
 
+CHOSEN = [schema for group in SCHEMAS.values() for schema in group.values()]
+INSTALLED = [point.load() for point in entry_points(group=ENTRY_POINT_GROUP)]
 SCHEMA_CLASSES = {
-    each
-    for schema in [ExperimentConfig, *(s for group in SCHEMAS.values() for s in group.values())]
-    for each in nested_schemas(schema)
+    each for schema in [ExperimentConfig, *CHOSEN, *INSTALLED] for each in nested_schemas(schema)
 }
 
 
@@ -360,7 +436,7 @@ SCHEMA_CLASSES = {
 def test_every_setting_is_documented(schema: type) -> None:
     sections = {f.name for f in fields(schema) if f.default_factory in SCHEMA_CLASSES}
     undocumented = {f.name for f in fields(schema)} - set(field_docs(schema)) - sections
-    assert not undocumented
+    assert undocumented == set()
 
 
 def test_a_signal_ends_the_process_with_130() -> None:
@@ -401,6 +477,11 @@ def test_the_console_command_names_its_commands(
     assert said in (output.err if status else output.out)
 
 
+SETTINGS = "from dataclasses import dataclass\n@dataclass\nclass MyConfig:\n    size: int = 3\n"
+TRAINABLE = "    trainable: list[str] | None = None\n"
+BUILD = "    def build(self): ...\n"
+
+
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, module: str) -> None:
     """Put a package on the import path that announces the environment ``mine``."""
     (folder / "my_package.py").write_text(module, encoding="utf-8")
@@ -417,8 +498,7 @@ def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, module: str) -> No
 def test_an_installed_package_adds_an_environment_with_its_own_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "from dataclasses import dataclass\n@dataclass\nclass MyConfig:\n    size: int = 3\n"
-    install(tmp_path, monkeypatch, module=module)
+    install(tmp_path, monkeypatch, module=SETTINGS + TRAINABLE + BUILD)
     config = compose_experiment(["env=mine", "env.size=5"])
     assert config.env.size == 5
     assert config.choices["env"] == "mine"
@@ -431,6 +511,9 @@ def test_an_installed_package_adds_an_environment_with_its_own_settings(
     [
         ("import no_such_package\n", "cannot be imported: ModuleNotFoundError"),
         ("MyConfig = 3\n", "must name a dataclass of settings"),
+        (SETTINGS + BUILD, "MyConfig lacks trainable; add 'trainable: list[str] | None = None' to"),
+        (SETTINGS + TRAINABLE, "MyConfig lacks build; add 'def build(self)' to it"),
+        (SETTINGS, "MyConfig lacks build and trainable; add 'def build(self)' and 'trainable:"),
     ],
 )
 def test_a_broken_package_is_named(

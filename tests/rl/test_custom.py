@@ -1,7 +1,9 @@
 """A user's environment by path: what loads, and what is said where it does not."""
 
 import asyncio
+import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from astuner_gym.workflow import WorkflowResult
 from astuner_rl.composition import compose_experiment
 from astuner_rl.custom import CustomEnvConfig, CustomTasksConfig, load_judge, load_workflow
 
+PAGE = Path(__file__).parents[2] / "docs/own_workflow.md"
 AGENT = """\
 from dataclasses import dataclass
 from astuner_gym.judge import Score
@@ -81,6 +84,21 @@ def test_an_async_function_is_a_workflow(agent_file: Path) -> None:
 def test_a_judge_is_a_function_or_a_class(agent_file: Path) -> None:
     assert score(f"{agent_file}:score").reward("solver") == 3.0
     assert score(f"{agent_file}:JudgeClass").reward("solver") == 0.5
+
+
+def test_the_judge_on_the_page_scores_what_a_limit_cut_short_too(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (shown,) = (textwrap.dedent(block) for block in blocks if "def score" in block)
+    (tmp_path / "judge.py").write_text(shown, encoding="utf-8")
+    judge = load_judge("env.judge", f"{tmp_path}/judge.py:score")
+    task = Task(id="t-0", record={"question": "2+2?", "answer": "4"})
+    results = [
+        WorkflowResult(output="It is 4."),
+        WorkflowResult(output="It is 5."),
+        WorkflowResult(output=None, truncated=True),
+    ]
+    scores = [asyncio.run(judge.score(task, result)) for result in results]
+    assert [each.reward("writer") for each in scores] == [1.0, 0.0, 0.0]
 
 
 def test_workflow_and_judge_of_one_file_share_its_module(agent_file: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from transformers import AutoTokenizer
 from astuner_gym.chat.parsers import reply_parser
 from astuner_gym.errors import JudgeError, SettingError
 from astuner_gym.judging.llm import parse_score
-from astuner_rl import evaluate, rescore
+from astuner_rl import evaluate, rescore, train
 from astuner_rl.composition import compose_experiment
 from astuner_rl.config import LlmJudgeConfig
 from astuner_rl.errors import BrokenSamplerError, SamplerError
@@ -125,6 +126,17 @@ def test_a_run_does_not_go_on_with_other_weights_and_may_find_its_own_elsewhere(
     capsys.readouterr()
     assert toy.resume(run, "train.steps=3") == 2
     assert "judge" in capsys.readouterr().err
+
+
+def test_a_start_that_fails_leaves_no_judge_and_no_opponent(toy: ToyRuns, scoring: Path) -> None:
+    def sampling() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name == "astuner-sampler"}
+
+    before = sampling()
+    opponent = ["env.trainable=[writer]", "opponent=hf", f"opponent.path={toy.hf_folder}"]
+    settings = toy.settings(*asked_of(scoring), *opponent, "model.path=/nowhere")
+    assert train.main(settings) == 2
+    assert sampling() <= before
 
 
 def test_it_judges_held_out_tasks_and_finished_runs(

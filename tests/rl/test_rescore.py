@@ -157,6 +157,17 @@ def test_a_run_without_results_is_named(
     assert "holds no result to judge: the run is of an earlier version" in capsys.readouterr().err
 
 
+def test_its_help_lists_the_settings_of_the_other_judge(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["--help", "judge=llm"], [f"run={run}", "judge=llm", "--help"]):
+        assert rescore.main(arguments) == 0
+        text = capsys.readouterr().out
+        assert text.startswith("usage: astuner rescore run=<run folder> judge=<option>")
+        assert "composed env function [llm] rubric" in text
+        assert "  judge.base_url=" in text
+
+
 def episode(sample: int, reward: float, *, success: bool = False, **more: Any) -> Episode:
     return Episode(
         key=EpisodeKey("train", 0, 0, sample),

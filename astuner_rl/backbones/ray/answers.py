@@ -8,7 +8,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import (
+    GetTimeoutError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from astuner_gym.errors import AstunerError
 from astuner_rl.errors import LostProcessError
@@ -97,12 +103,21 @@ async def watch(look: Callable[[], Awaitable[int]], *, of: str, within_s: float 
 
 def _own_error(error: RayError, *, of: str, within_s: float | None = None) -> Exception:
     if isinstance(error, RayTaskError):
+        if isinstance(error.cause, RayActorError | ObjectLostError):
+            # It was to work on what another actor did not live to answer.
+            return LostProcessError(
+                f"{of} was asked with an answer of a process that has died, and Ray cannot start "
+                f"that anew: {_first_line(error.cause)}"
+            )
         # What an actor raised: by its own name if it has one, else with its traceback.
         return error.cause if isinstance(error.cause, AstunerError) else error
     if isinstance(error, GetTimeoutError):
         return _silent(of, within_s)
-    reason = str(error).strip().splitlines()[0]
-    return LostProcessError(f"{of} has died, and Ray cannot start it anew: {reason}")
+    return LostProcessError(f"{of} has died, and Ray cannot start it anew: {_first_line(error)}")
+
+
+def _first_line(error: RayError) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _silent(of: str, within_s: float | None) -> LostProcessError:

@@ -156,14 +156,14 @@ class LearnerActors:
         until somebody looks at them.
         """
         weights, *_ = [rank.weights.remote() for rank in self._ranks]
-        return StoredWeights(weights)
+        return StoredWeights(weights, of=LEARNER)
 
     def handover(self, *, whole: bool) -> Mapping[str, Tensor]:
         """Return what a sampler gets, as ``weights`` does; see
         :class:`astuner_rl.learning.learner.Learner`.
         """
         weights, *_ = [rank.handover.remote(whole) for rank in self._ranks]
-        return StoredWeights(weights)
+        return StoredWeights(weights, of=LEARNER)
 
     def adapters(self) -> AdapterWeights | None:
         """Return the adapters that are trained in place of all weights; None if none are.

@@ -7,12 +7,15 @@ same episodes, by the same keys.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import ray
+from ray import ObjectRef
 from ray.actor import ActorHandle
 
 from astuner_gym.environment import Environment
@@ -28,30 +31,66 @@ from astuner_rl.types import Episode, EpisodeKey, SamplingParams
 WORKER = "a rollout worker"
 """What messages call the actors here."""
 
-MakeRunner: TypeAlias = Callable[[CompletionSource], Awaitable[Runner]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What a rollout worker has in its process."""
+
+    runner: Runner
+    exact: bool = True
+    """Whether judge and opponent answer a second run of the same seed as they did the first."""
+    samples: bool = False
+    """Whether one of them is a model that is sampled from here."""
+
+
+MakeWorker: TypeAlias = Callable[[CompletionSource], Awaitable[WorkerParts]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """What a rollout worker says of itself."""
+
+    process: int
+    """Its number, which is another one when the actor was started anew."""
+    exact: bool
+    """See ``WorkerParts``."""
+    bits_of: str | None
+    """Name of the machine, if what is played depends on its bits: they are the same on one."""
 
 
 class RolloutActor:
-    """One runner of episodes, in a process of its own; made and asked through ``RolloutActors``."""
+    """One runner of episodes, in a process of its own; made and asked through ``RolloutActors``.
 
-    def __init__(self, make: MakeRunner, samplers: SamplerClient) -> None:
-        self._runner = MadeOnce(partial(make, samplers))
+    Whatever it is asked, it is told where the services of its environment keep their logs: one that
+    was started anew must know before its first episode.
+    """
 
-    async def ready(self, service_logs: Path | None = None) -> int:
-        """Return the process; raises what keeps the runner from being made.
+    def __init__(self, make: MakeWorker, samplers: SamplerClient) -> None:
+        self._made = MadeOnce(partial(make, samplers))
+        self._logs_told = False
 
-        Args:
-            service_logs: Where the services of its environment keep their logs.
-        """
-        runner = await self._runner.get()
-        if service_logs is not None:
-            runner.environment.log_to(service_logs)
-        return os.getpid()
+    async def state(self, service_logs: Path | None) -> WorkerState:
+        """Return how the worker is; raises what keeps the runner from being made."""
+        parts = await self._parts(service_logs)
+        return WorkerState(
+            process=os.getpid(),
+            exact=parts.exact,
+            bits_of=socket.gethostname() if parts.samples else None,
+        )
 
-    async def run(self, task: Task, key: EpisodeKey, params: SamplingParams) -> Episode:
+    async def run(
+        self, task: Task, key: EpisodeKey, params: SamplingParams, service_logs: Path | None
+    ) -> Episode:
         """Play one episode."""
-        runner = await self._runner.get()
+        runner = (await self._parts(service_logs)).runner
         return await runner.run(task, key, params=params)
+
+    async def _parts(self, service_logs: Path | None) -> WorkerParts:
+        parts = await self._made.get()
+        if service_logs is not None and not self._logs_told:
+            self._logs_told = True
+            parts.runner.environment.log_to(service_logs)
+        return parts
 
 
 class RolloutActors:
@@ -85,9 +124,14 @@ class RolloutActors:
         self._answer_s = answer_s
         self._playing = [0] * len(actors)
         """By actor, episodes that it plays."""
-        folders = [service_logs and service_logs / f"worker-{i}" for i in range(len(actors))]
-        ready = [each.ready.remote(folder) for each, folder in zip(actors, folders, strict=True)]
-        answers(ready, of=WORKER, within_s=answer_s)
+        self._logs = [service_logs and service_logs / f"worker-{i}" for i in range(len(actors))]
+        """By actor."""
+        asked: list[ObjectRef[WorkerState]] = [
+            actor.state.remote(logs) for actor, logs in zip(actors, self._logs, strict=True)
+        ]
+        states: list[WorkerState] = answers(asked, of=WORKER, within_s=answer_s)
+        machines = {state.bits_of for state in states} - {None}
+        self._exact = all(state.exact for state in states) and machines <= {socket.gethostname()}
 
     @property
     def environment(self) -> Environment:
@@ -99,6 +143,11 @@ class RolloutActors:
         """How episodes are played."""
         return self._config
 
+    @property
+    def exact(self) -> bool:
+        """Whether what judge and opponent answer the workers repeats, bit for bit."""
+        return self._exact
+
     async def run(self, task: Task, key: EpisodeKey, *, params: SamplingParams) -> Episode:
         """Play one episode where least are played; cancelling the await ends it.
 
@@ -109,7 +158,8 @@ class RolloutActors:
         chosen = self._playing.index(min(self._playing))
         self._playing[chosen] += 1
         try:
-            return await answer(self._actors[chosen].run.remote(task, key, params), of=WORKER)
+            playing = self._actors[chosen].run.remote(task, key, params, self._logs[chosen])
+            return await answer(playing, of=WORKER)
         finally:
             self._playing[chosen] -= 1
 
@@ -117,8 +167,8 @@ class RolloutActors:
     def watches(self) -> list[Watch]:
         """Look whether the actors are there, until one is lost."""
         return [
-            partial(watch, partial(_look_after, actor), of=WORKER, within_s=self._answer_s)
-            for actor in self._actors
+            partial(watch, partial(_look_after, actor, logs), of=WORKER, within_s=self._answer_s)
+            for actor, logs in zip(self._actors, self._logs, strict=True)
         ]
 
     async def close(self) -> None:
@@ -127,5 +177,6 @@ class RolloutActors:
             ray.kill(actor)
 
 
-async def _look_after(actor: ActorHandle[RolloutActor]) -> int:
-    return await answer(actor.ready.remote(), of=WORKER)
+async def _look_after(actor: ActorHandle[RolloutActor], service_logs: Path | None) -> int:
+    state: WorkerState = await answer(actor.state.remote(service_logs), of=WORKER)
+    return state.process

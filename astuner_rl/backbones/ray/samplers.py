@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from traceback import print_exc
@@ -83,12 +83,8 @@ class SamplerActor:
         """Sample one completion, as soon as there are weights."""
         await self._loaded.wait()
         sampler = await self._sampler.get()
-        try:
+        with _started_anew_if_broken():
             return await sampler.generate(prompt_ids, params=params, key=key)
-        except BrokenSamplerError:
-            # An actor that fails is started anew and asked again, which a failed answer is not.
-            print_exc()
-            os._exit(1)
 
     async def release(self, episode: EpisodeKey) -> None:
         """Forget whatever is cached for an episode that has ended."""
@@ -113,15 +109,29 @@ class SamplerActor:
         async with self._loading:
             if self._version is not None and self._version >= version:
                 return
-            if self._version is None and base:
-                await sampler.load_weights(unpack(await base[0]), version=version)
-            await sampler.load_weights(unpack(packed), version=version, in_flight=in_flight)
+            with _started_anew_if_broken():
+                if self._version is None and base:
+                    await sampler.load_weights(unpack(await base[0]), version=version)
+                await sampler.load_weights(unpack(packed), version=version, in_flight=in_flight)
             self._version = version
             self._loaded.set()
 
     async def close(self) -> None:
         """Free what the sampler holds, processes of its own among it."""
         await (await self._sampler.get()).close()
+
+
+@contextmanager
+def _started_anew_if_broken() -> Iterator[None]:
+    """End the process of a sampler that turns out to be broken.
+
+    An actor that fails is started anew and asked again, which a failed answer is not.
+    """
+    try:
+        yield
+    except BrokenSamplerError:
+        print_exc()
+        os._exit(1)
 
 
 class SamplerClient(CompletionSource):

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ray import ObjectRef
 from torch import Tensor
 
+from astuner_rl.backbones.ray.answers import answers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedTensor:
@@ -61,10 +63,12 @@ class StoredWeights(Mapping[str, Tensor]):
 
     Args:
         reference: To ``PackedWeights``.
+        of: Whose weights they are, for messages.
     """
 
-    def __init__(self, reference: ObjectRef[PackedWeights]) -> None:
+    def __init__(self, reference: ObjectRef[PackedWeights], *, of: str) -> None:
         self.reference = reference
+        self._of = of
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -77,7 +81,10 @@ class StoredWeights(Mapping[str, Tensor]):
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        return unpack(ray.get(self.reference))
+        # Raises LostProcessError where whose they are died before they got here.
+        packed: PackedWeights
+        (packed,) = answers([self.reference], of=self._of)
+        return unpack(packed)
 
 
 def stored(weights: Mapping[str, Tensor]) -> ObjectRef[PackedWeights]:

@@ -18,6 +18,7 @@ from astuner_envs.appworld.tasks import AppWorldTasks, split_ids
 from astuner_envs.appworld.workflow import AGENT, AppWorldWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
+from astuner_gym.only_role import refuse_opponent_of, require_only_role
 from astuner_gym.services.pool import ServicePool
 from astuner_gym.services.sandbox import offered
 from astuner_gym.services.service import Patience
@@ -50,6 +51,7 @@ class AppWorldConfig:
     """Settings of ``env=appworld``."""
 
     name: str = "appworld"
+    """What messages call it."""
     tasks: AppWorldTasksConfig = field(default_factory=AppWorldTasksConfig)
     trainable: list[str] | None = None
     """Roles that learn; null for all. The one role here is ``coder``."""
@@ -74,16 +76,26 @@ class AppWorldConfig:
     def __post_init__(self) -> None:
         if self.reward not in [*Reward]:
             raise SettingError(
-                f"env.reward must be one of {[*map(str, Reward)]}, got {self.reward!r}"
+                f"env.reward must be one of {[*map(str, Reward)]}, got {self.reward!r}; "
+                f"set env.reward={Reward.DENSE}"
             )
         for key, value in (("max_turns", self.max_turns), ("worlds", self.worlds)):
             if value < 1:
-                raise SettingError(f"env.{key} must be >= 1, got {value}")
+                raise SettingError(f"env.{key} must be >= 1, got {value}; set env.{key}=1 or more")
         if not 0 <= self.demonstration_error_rate < 1:
             raise SettingError(
-                "env.demonstration_error_rate must be in [0, 1), "
-                f"got {self.demonstration_error_rate}"
+                "env.demonstration_error_rate must be in [0, 1), got "
+                f"{self.demonstration_error_rate}; set env.demonstration_error_rate=0.5, say"
             )
+        require_only_role(AGENT, self.trainable)
+
+    def refuse_idle_opponent(self) -> None:
+        """Refuse an opponent: the one role here learns.
+
+        Raises:
+            SettingError: It does.
+        """
+        refuse_opponent_of(AGENT, self.trainable, name=self.name)
 
     def build(self) -> Environment:
         """Build the environment; its services start with the first episode.

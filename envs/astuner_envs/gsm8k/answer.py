@@ -51,7 +51,7 @@ _NUMBER: Final = re.compile(
     (?:\s|\\[($\[]|\\(?:text|mathrm|(?:text|math)bf|f?box(?:ed)?)\{|US\$|USD\b|[${(\[€£¥])*+
     (?P<sign>[-+−]?)
     (?:\s|\\?\$|[€£¥])*+                                               # -$18
-    (?P<digits>\d{1,3}(?:,\d{3})+(?![,\d])(?:\.\d+)?|\d{1,30}(?:\.\d{1,30})?|\.\d{1,30})
+    (?P<digits>\d{1,3}(?:,\d{3})+(?!,?\d)(?:\.\d+)?|\d{1,30}(?:\.\d{1,30})?|\.\d{1,30})
     (?P<unit>.*)
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
@@ -91,13 +91,25 @@ def is_correct(reply: str, gold: str) -> bool:
     Raises:
         ValueError: `gold` states no number.
     """
-    expected = _read(gold.rpartition("####")[2])
-    if not isinstance(expected, Decimal):
+    return extract_answer(reply) == gold_number(gold)
+
+
+def gold_number(gold: str) -> Decimal:
+    """The number that a record states as its answer.
+
+    Args:
+        gold: The field `answer` of a GSM8K record; its number follows the last `####`.
+
+    Raises:
+        ValueError: `gold` states no number.
+    """
+    number = _read(gold.rpartition("####")[2])
+    if not isinstance(number, Decimal):
         raise ValueError(
-            "the gold answer ends in '#### ' and a number, "
+            "the gold answer must end in '#### ' and a number, "
             f"got {gold[-MAX_STATEMENT:]!r}; mend the record"
         )
-    return extract_answer(reply) == expected
+    return number
 
 
 def _readings(statements: Iterable[str]) -> set[Decimal | _Contradiction]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from astuner_envs.gsm8k.expert import ExpertConversations
 from astuner_envs.gsm8k.judge import Gsm8kJudge
 from astuner_envs.gsm8k.problems import Problems, Split
-from astuner_envs.gsm8k.tasks import ProblemTasks
+from astuner_envs.gsm8k.tasks import FIELDS, ProblemTasks, read_problems
 from astuner_envs.gsm8k.workflow import AGENT, Gsm8kWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
-from astuner_gym.task import HubTasks, JsonlTasks, TaskSource, hold_out
+from astuner_gym.only_role import refuse_opponent_of, require_only_role
+from astuner_gym.task import HubTasks, TaskSource, hold_out
 
-FIELDS = ("question", "answer")
 SOURCES = ("generated", "hub")
 TRAIN_SIZE = 100_000
 HELD_OUT_SIZE = 2_000
@@ -37,10 +37,14 @@ class Gsm8kTasksConfig:
         # Absolute, so that a run resumed from another folder finds the same files.
         self.path, self.eval_path = _absolute(self.path), _absolute(self.eval_path)
         if self.source not in SOURCES:
-            raise SettingError(f"env.tasks.source must be one of {SOURCES}, got {self.source!r}")
+            raise SettingError(
+                f"env.tasks.source must be one of {[*SOURCES]}, got {self.source!r}; "
+                f"set env.tasks.source={SOURCES[0]}"
+            )
         if self.eval_path is not None and self.path is None:
             raise SettingError(
-                f"env.tasks.eval_path={self.eval_path} needs env.tasks.path, the tasks to train on"
+                f"env.tasks.eval_path={self.eval_path} needs env.tasks.path, the tasks to train "
+                "on; set env.tasks.path=<problems.jsonl>"
             )
 
 
@@ -49,6 +53,7 @@ class Gsm8kConfig:
     """Settings of ``env=gsm8k``."""
 
     name: str = "gsm8k"
+    """What messages call it."""
     tasks: Gsm8kTasksConfig = field(default_factory=Gsm8kTasksConfig)
     trainable: list[str] | None = None
     """Roles that learn; null for all. The one role here is ``solver``."""
@@ -60,13 +65,23 @@ class Gsm8kConfig:
     def __post_init__(self) -> None:
         if self.max_calls < 2:
             raise SettingError(
-                f"env.max_calls must be >= 2, one calculation and one answer, got {self.max_calls}"
+                "env.max_calls must be >= 2, one calculation and one answer, got "
+                f"{self.max_calls}; set env.max_calls=2 or more"
             )
         if not 0 <= self.demonstration_error_rate < 1:
             raise SettingError(
-                "env.demonstration_error_rate must be in [0, 1), "
-                f"got {self.demonstration_error_rate}"
+                "env.demonstration_error_rate must be in [0, 1), got "
+                f"{self.demonstration_error_rate}; set env.demonstration_error_rate=0.35, say"
             )
+        require_only_role(AGENT, self.trainable)
+
+    def refuse_idle_opponent(self) -> None:
+        """Refuse an opponent: the one role here learns.
+
+        Raises:
+            SettingError: It does.
+        """
+        refuse_opponent_of(AGENT, self.trainable, name=self.name)
 
     def build(self) -> Environment:
         """Build the environment; see :class:`astuner_gym.environment.EnvironmentConfig`."""
@@ -96,10 +111,9 @@ class Gsm8kConfig:
 
     def _tasks(self) -> tuple[TaskSource, dict[str, TaskSource]]:
         if self.tasks.path is not None:
-            source = JsonlTasks(Path(self.tasks.path), required=FIELDS)
+            source = read_problems(Path(self.tasks.path))
             if self.tasks.eval_path is not None:
-                held_out = JsonlTasks(Path(self.tasks.eval_path), required=FIELDS)
-                return source, {"heldout": held_out}
+                return source, {"heldout": read_problems(Path(self.tasks.eval_path))}
             train, rest = hold_out(source)
             return train, {"heldout": rest}
         if self.tasks.source == "hub":

@@ -16,6 +16,7 @@ from astuner_envs.learn_to_ask.typed import TypedDialogue
 from astuner_envs.learn_to_ask.workflow import AGENT, LearnToAskWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
+from astuner_gym.only_role import refuse_opponent_of, require_only_role
 from astuner_gym.task import TaskSource
 
 TRAIN_SIZE = 100_000
@@ -39,7 +40,8 @@ class LearnToAskTasksConfig:
         self.path, self.eval_path = _absolute(self.path), _absolute(self.eval_path)
         if self.eval_path is not None and self.path is None:
             raise SettingError(
-                f"env.tasks.eval_path={self.eval_path} needs env.tasks.path, the tasks to train on"
+                f"env.tasks.eval_path={self.eval_path} needs env.tasks.path, the tasks to train "
+                "on; set env.tasks.path=<rows or sessions>"
             )
 
 
@@ -48,6 +50,7 @@ class LearnToAskConfig:
     """Settings of ``env=learn_to_ask``."""
 
     name: str = "learn_to_ask"
+    """What messages call it."""
     tasks: LearnToAskTasksConfig = field(default_factory=LearnToAskTasksConfig)
     trainable: list[str] | None = None
     """Roles that learn; null for all. The one role here is ``clerk``."""
@@ -62,14 +65,28 @@ class LearnToAskConfig:
 
     def __post_init__(self) -> None:
         if self.fusion not in FUSIONS:
-            raise SettingError(f"env.fusion must be one of {[*FUSIONS]}, got {self.fusion!r}")
+            raise SettingError(
+                f"env.fusion must be one of {[*FUSIONS]}, got {self.fusion!r}; "
+                "set env.fusion=product"
+            )
         if self.scale not in SCALES:
-            raise SettingError(f"env.scale must be one of {[*SCALES]}, got {self.scale!r}")
+            raise SettingError(
+                f"env.scale must be one of {[*SCALES]}, got {self.scale!r}; set env.scale=trinity"
+            )
         if not 0 <= self.demonstration_error_rate < 1:
             raise SettingError(
-                "env.demonstration_error_rate must be in [0, 1), "
-                f"got {self.demonstration_error_rate}"
+                "env.demonstration_error_rate must be in [0, 1), got "
+                f"{self.demonstration_error_rate}; set env.demonstration_error_rate=0.4, say"
             )
+        require_only_role(AGENT, self.trainable)
+
+    def refuse_idle_opponent(self) -> None:
+        """Refuse an opponent: the one role here learns.
+
+        Raises:
+            SettingError: It does.
+        """
+        refuse_opponent_of(AGENT, self.trainable, name=self.name)
 
     def build(self) -> Environment:
         """Build the environment; see :class:`astuner_gym.environment.EnvironmentConfig`."""

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from astuner_envs.learn_to_ask.extraction import Extraction, extract
 from astuner_envs.learn_to_ask.pipeline import rows
@@ -20,6 +21,18 @@ from astuner_envs.learn_to_ask.records import Session
 from astuner_envs.learn_to_ask.tasks import read_sessions
 from astuner_gym.errors import TaskDataError, UnusableInputError
 from astuner_gym.judging.endpoint import ChatEndpoint, EndpointConfig
+
+_OF_SERVER: Final = ("--base-url", "--model", "--api-key-env")
+
+
+class _ServerConfig(EndpointConfig):
+    """A server that is named by this command's options."""
+
+    @classmethod
+    def setting(cls, name: str) -> str:
+        """Return the option of a field, or the field's own name where there is no option."""
+        option = f"--{name.replace('_', '-')}"
+        return option if option in _OF_SERVER else name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         else:
             endpoint = ChatEndpoint(
-                EndpointConfig(
+                _ServerConfig(
                     base_url=options.base_url,
                     model=options.model,
                     api_key_env=options.api_key_env,

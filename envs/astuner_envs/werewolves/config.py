@@ -9,11 +9,11 @@ from astuner_envs.werewolves.demonstrations import GameConversations
 from astuner_envs.werewolves.judge import WerewolvesJudge
 from astuner_envs.werewolves.players import PLAYERS
 from astuner_envs.werewolves.rules import NINE_PLAYERS, SEVEN_PLAYERS, Role, Rules, Side, Tie
-from astuner_envs.werewolves.tasks import MODEL, SeatedTables, Tables
+from astuner_envs.werewolves.tasks import MODEL, Tables, read_tables
 from astuner_envs.werewolves.workflow import WerewolvesWorkflow
 from astuner_gym.environment import DemonstrationSets, Environment
 from astuner_gym.errors import SettingError
-from astuner_gym.task import JsonlTasks, TaskSource, hold_out
+from astuner_gym.task import TaskSource, hold_out
 
 PRESETS = {7: SEVEN_PLAYERS, 9: NINE_PLAYERS}
 TRAIN_SIZE = 100_000
@@ -29,7 +29,8 @@ class WerewolvesTasksConfig:
 
     path: str | None = None
     """JSONL file of games, each with an integer ``seed`` and, if wanted, the players ``wolves`` and
-    ``village``; its last tenth is held out. Null plays generated ones."""
+    ``village``, which go before the settings; its last tenth is held out. Null plays generated
+    ones."""
     seed: int = 0
     """Of the generated games."""
 
@@ -37,7 +38,9 @@ class WerewolvesTasksConfig:
         # Absolute, so that a run resumed from another folder finds the same file.
         self.path = None if self.path is None else str(Path(self.path).expanduser().absolute())
         if not 0 <= self.seed < 100:
-            raise SettingError(f"env.tasks.seed must be in 0 … 99, got {self.seed}")
+            raise SettingError(
+                f"env.tasks.seed must be in 0 … 99, got {self.seed}; set env.tasks.seed=0, say"
+            )
 
 
 @dataclass
@@ -45,6 +48,7 @@ class WerewolvesConfig:
     """Settings of ``env=werewolves``."""
 
     name: str = "werewolves"
+    """What messages call it."""
     tasks: WerewolvesTasksConfig = field(default_factory=WerewolvesTasksConfig)
     trainable: list[str] | None = field(default_factory=lambda: [Role.WEREWOLF.value])
     """Roles that learn, played by models; null for all."""
@@ -64,6 +68,7 @@ class WerewolvesConfig:
     wolves_may_target_wolves: bool = False
     """Whether the pack may choose one of its own as victim."""
     witch_may_heal_self: bool = False
+    """Whether the witch may heal herself when the pack has chosen her."""
     witch_may_use_both: bool = False
     """Whether the witch may heal and poison in the same night."""
     parity: bool = True
@@ -81,27 +86,61 @@ class WerewolvesConfig:
 
     def __post_init__(self) -> None:
         if self.players not in PRESETS:
-            raise SettingError(f"env.players must be one of {[*PRESETS]}, got {self.players}")
+            raise SettingError(
+                f"env.players must be one of {[*PRESETS]}, got {self.players}; set env.players=7"
+            )
         known = [MODEL, *PLAYERS]
         for side in Side:
             if self._script(side) not in known:
-                raise SettingError(f"env.{side} must be one of {known}, got {self._script(side)!r}")
+                raise SettingError(
+                    f"env.{side} must be one of {known}, got {self._script(side)!r}; "
+                    f"set env.{side}={MODEL}, say"
+                )
         for name in self.baselines:
             if name not in PLAYERS:
-                raise SettingError(f"env.baselines must be among {[*PLAYERS]}, got {name!r}")
+                raise SettingError(
+                    f"env.baselines must be among {[*PLAYERS]}, got {name!r}; "
+                    "set env.baselines=[uniform], say"
+                )
         if self.tie not in [*Tie]:
-            raise SettingError(f"env.tie must be one of {[*map(str, Tie)]}, got {self.tie!r}")
+            raise SettingError(
+                f"env.tie must be one of {[*map(str, Tie)]}, got {self.tie!r}; "
+                f"set env.tie={Tie.RANDOM}"
+            )
         if not 0 <= self.illegal_reply_penalty < float("inf"):
             raise SettingError(
-                f"env.illegal_reply_penalty must be >= 0, got {self.illegal_reply_penalty}"
+                "env.illegal_reply_penalty must be >= 0 and finite, got "
+                f"{self.illegal_reply_penalty}; set env.illegal_reply_penalty=0.1, say"
             )
         roles = [*map(str, self.rules.roles)]
         for role in self.trainable or ():
             if role not in roles:
                 raise SettingError(
                     f"env.trainable must be among {sorted({*roles})} with {self.players} players, "
-                    f"got {role!r}"
+                    f"got {role!r}; set env.trainable=[{roles[0]}], say, or null to train all"
                 )
+
+    def refuse_idle_opponent(self) -> None:
+        """Refuse an opponent where no model plays a role that does not learn.
+
+        Games of a file may name their players, so that nothing is known of them beforehand.
+
+        Raises:
+            SettingError: Scripts play all roles that do not learn, or there is none.
+        """
+        if self.tasks.path is not None:
+            return
+        learning = self.rules.roles if self.trainable is None else self.trainable
+        left = [role.side for role in self.rules.roles if role not in learning]
+        sides = [side for side in Side if side in left]
+        if any(self._script(side) == MODEL for side in sides):
+            return
+        choices = [f"env.{side}={MODEL}" for side in sides] or ["env.trainable=[<fewer roles>]"]
+        raise SettingError(
+            "an opponent plays the roles that ask a model and do not learn, and there is none with "
+            f"env.trainable=[{','.join(learning)}] env.wolves={self.wolves} "
+            f"env.village={self.village}; set {' or '.join(choices)}, or opponent=none"
+        )
 
     @property
     def rules(self) -> Rules:
@@ -152,8 +191,7 @@ class WerewolvesConfig:
 
     def _tables(self, players: dict[str, str]) -> tuple[TaskSource, TaskSource]:
         if self.tasks.path is not None:
-            games = SeatedTables(JsonlTasks(Path(self.tasks.path), required=()), players)
-            return hold_out(games)
+            return hold_out(read_tables(Path(self.tasks.path), players))
         train = Tables("game", self.tasks.seed * TRAIN_SIZE, TRAIN_SIZE, players)
         return train, self._held_out("heldout", players)
 

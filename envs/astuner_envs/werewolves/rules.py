@@ -78,6 +78,7 @@ class Rules:
     wolves_may_target_wolves: bool = False
     """Whether the pack may choose one of its own as the victim."""
     witch_may_heal_self: bool = False
+    """Whether the witch may heal herself when the pack has chosen her."""
     witch_may_use_both: bool = False
     """Whether healing leaves the witch her poison in the same night."""
     tie: Tie = Tie.RANDOM
@@ -101,15 +102,20 @@ class Rules:
                 f"night, got {self.werewolves} of {len(self.roles)} players"
             )
         if self.rounds > 100:
-            raise SettingError(f"rounds must be <= 100, got {self.rounds}")
+            raise SettingError(
+                f"env.rounds must be <= 100, got {self.rounds}; set env.rounds=100 or less"
+            )
+        # Those that are settings of ``env=werewolves`` are called as they are there.
         for name, value, least in (
-            ("wolf_talks", self.wolf_talks, 0),
-            ("talks", self.talks, 0),
-            ("rounds", self.rounds, 1),
+            ("env.wolf_talks", self.wolf_talks, 0),
+            ("env.talks", self.talks, 0),
+            ("env.rounds", self.rounds, 1),
             ("speech_chars", self.speech_chars, 1),
         ):
             if value < least:
-                raise SettingError(f"{name} must be >= {least}, got {value}")
+                raise SettingError(
+                    f"{name} must be >= {least}, got {value}; set {name}={least} or more"
+                )
 
     @property
     def roles(self) -> tuple[Role, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from astuner_envs.werewolves.players import PLAYERS
 from astuner_envs.werewolves.rules import Role, Side
 from astuner_gym.errors import TaskDataError
-from astuner_gym.task import JsonValue, Task, TaskSource
+from astuner_gym.task import JsonlTasks, JsonValue, Task, TaskSource
 
 MODEL = "model"
 """Plays a side by the workflow's models, in place of a scripted player."""
@@ -75,7 +76,11 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class SeatedTables:
-    """A user's games: a record that does not say who plays gets the players of the settings."""
+    """A user's games: a record that does not say who plays gets the players of the settings.
+
+    Whom a record names for a side plays all roles of it for which the record names nobody else,
+    those that learn too.
+    """
 
     source: TaskSource
     players: Mapping[str, str]
@@ -85,4 +90,27 @@ class SeatedTables:
 
     def __getitem__(self, index: int, /) -> Task:
         task = self.source[index]
-        return Task(id=task.id, record={**self.players, **task.record})
+        named = {role.value for side in Side if side in task.record for role in side.roles}
+        players = {seat: player for seat, player in self.players.items() if seat not in named}
+        return Task(id=task.id, record={**players, **task.record})
+
+
+def read_tables(path: Path, players: Mapping[str, str]) -> SeatedTables:
+    """Return the games of a JSONL file, each of which can be played.
+
+    Args:
+        path: One object a line; see :meth:`Table.of`.
+        players: Who plays where a record does not say it.
+
+    Raises:
+        TaskDataError: The file is absent or malformed, or a record names no game; the message names
+            file and line.
+    """
+    lines = JsonlTasks(path, required=())
+    games = SeatedTables(lines, players)
+    for index in range(len(games)):
+        try:
+            Table.of(games[index])
+        except TaskDataError as error:
+            raise TaskDataError(f"{lines.place(index)}: {error}") from error
+    return games

@@ -154,6 +154,10 @@ def test_tasks_come_from_a_file_and_its_last_tenth_is_held_out(tmp_path: Path) -
         ('{"question": "q"}', r"problems.jsonl:2: field 'answer' is missing"),
         ('{"question": "", "answer": "#### 1"}', r"problems.jsonl:2: field 'question' must be"),
         ('{"question": 3, "answer": "#### 1"}', r"problems.jsonl:2: field 'question' must be"),
+        (
+            '{"question": "q", "answer": "so"}',
+            r"problems.jsonl:2: the gold answer must end in .*'so'",
+        ),
         ("not json", r"problems.jsonl:2: each line must be one JSON object"),
         ("[1]", r"problems.jsonl:2: each line must be a JSON object"),
     ],
@@ -174,6 +178,17 @@ def test_empty_file_and_bad_settings_are_refused(tmp_path: Path) -> None:
         Gsm8kTasksConfig(source="web")
     with pytest.raises(SettingError, match=r"env.max_calls must be >= 2"):
         Gsm8kConfig(max_calls=1)
+    with pytest.raises(SettingError, match=r"env.trainable must be \[solver\], .* got 'sovler'"):
+        Gsm8kConfig(trainable=["solver", "sovler"])
+
+
+def test_a_row_to_evaluate_on_that_cannot_be_judged_is_named(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    train.write_text('{"question": "q", "answer": "#### 1"}\n')
+    test.write_text('{"question": "q", "answer": "#### 1 or 2"}\n')
+    tasks = Gsm8kTasksConfig(path=str(train), eval_path=str(test))
+    with pytest.raises(TaskDataError, match=r"test.jsonl:1: the gold answer must end in"):
+        Gsm8kConfig(tasks=tasks).build()
 
 
 def test_registered_by_name_and_a_wrong_name_lists_the_right_ones() -> None:

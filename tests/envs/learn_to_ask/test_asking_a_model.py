@@ -191,3 +191,23 @@ def test_rows_are_made_with_a_server(tmp_path: Path) -> None:
 
     assert run(always('["onset: May"]')) == 0
     assert json.loads(rows.read_text().splitlines()[0])["info_truth"] == "onset: May"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--base-url", "localhost:80", "--model", "m"], "--base-url must be an http"),
+        (["--base-url", "http://h/v1", "--model", " "], "--model must name a model"),
+        (["--base-url", "http://127.0.0.1:9/v1", "--model", "m"], "--base-url must be the address"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_refused_by_the_options_that_name_it(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages = [{"role": each.speaker.value, "content": each.text} for each in SESSION.messages]
+    logs = tmp_path / "logs.jsonl"
+    logs.write_text(json.dumps({"session_id": 7, "diagn": "pump", "messages": messages}) + "\n")
+    assert make_rows([str(logs), str(tmp_path / "rows.jsonl"), *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}")
+    assert "judge." not in error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 
@@ -219,7 +219,9 @@ def test_no_output_is_no_loss_either() -> None:
         ({"baselines": ["best"]}, r"env\.baselines must be among .*got 'best'"),
         ({"tie": "coin"}, r"env\.tie must be one of .*got 'coin'"),
         ({"illegal_reply_penalty": -1.0}, r"env\.illegal_reply_penalty must be >= 0"),
-        ({"rounds": 0}, r"rounds must be >= 1, got 0"),
+        ({"rounds": 0}, r"^env\.rounds must be >= 1, got 0; set env\.rounds=1 or more"),
+        ({"rounds": 101}, r"^env\.rounds must be <= 100, got 101"),
+        ({"talks": -1}, r"^env\.talks must be >= 0, got -1"),
     ],
 )
 def test_unusable_settings_are_refused_with_what_would_do(
@@ -283,6 +285,46 @@ def test_games_from_a_file(tmp_path: Path) -> None:
     table = Table.of(environment.train_tasks[3])
     assert (table.seed, table.player(Role.WEREWOLF)) == (3, "model")
     assert table.player(Role.SEER) == "seer_following"
+
+
+def players_of(path: Path, config: WerewolvesConfig) -> dict[Role, str]:
+    """Return who plays each role in the one game of a file."""
+    table = Table.of(
+        replace(config, tasks=WerewolvesTasksConfig(path=str(path))).build().train_tasks[0]
+    )
+    return {role: table.player(role) for role in SEVEN_PLAYERS.roles}
+
+
+def test_whom_a_record_names_plays_in_place_of_whom_the_settings_name(tmp_path: Path) -> None:
+    path = tmp_path / "games.jsonl"
+    path.write_text('{"seed": 7, "village": "uniform"}\n')
+    learning_seer = WerewolvesConfig(trainable=["werewolf", "seer"], village="silent")
+    assert players_of(path, learning_seer) == {
+        Role.WEREWOLF: "model",
+        Role.VILLAGER: "uniform",
+        Role.SEER: "uniform",
+        Role.WITCH: "uniform",
+    }
+    path.write_text('{"seed": 7, "village": "uniform", "seer": "model"}\n')
+    assert players_of(path, learning_seer)[Role.SEER] == "model"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"seed": "7"}', "field 'seed' must be an integer, got '7'"),
+        ('{"seed": 7, "village": "clever"}', "field 'village' must be one of"),
+        ('{"seed": 7, "seer": 3}', "field 'seer' must be text, got 3"),
+    ],
+)
+def test_a_game_that_cannot_be_played_is_found_before_a_run(
+    line: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "games.jsonl"
+    path.write_text('{"seed": 1}\n' * 20 + f"\n{line}\n")
+    config = WerewolvesConfig(tasks=WerewolvesTasksConfig(path=str(path)))
+    with pytest.raises(TaskDataError, match=rf"games\.jsonl:22: task games-20: {said}"):
+        config.build()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from astuner_gym.chat.parsers import reply_parser
 from astuner_gym.environment import Environment
+from astuner_gym.errors import ServiceLostError
 from astuner_gym.judge import FunctionJudge
 from astuner_gym.task import RecordTasks, Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -42,7 +43,7 @@ SYNCHRONOUS = OverlapConfig()
 
 
 class OneAnswer:
-    """Asks once; ``break`` breaks it and ``sleep`` never ends."""
+    """Asks once; ``break`` breaks it, ``lose`` loses its service and ``sleep`` never ends."""
 
     async def run(self, task: Task, models: Models) -> WorkflowResult:
         asked = UserMsg(name="user", content=task.text("question"))
@@ -50,6 +51,8 @@ class OneAnswer:
         said = response.content[0].text
         if said == "break":
             raise RuntimeError("the workflow is broken")
+        if said == "lose":
+            raise ServiceLostError("its world has ended")
         if said == "sleep":
             await asyncio.sleep(3600)
         return WorkflowResult(output=said)
@@ -468,8 +471,13 @@ def test_without_a_whole_episode_the_run_ends_and_says_the_commonest_reason(loop
 
 
 def test_without_an_episode_of_a_trained_role_the_run_ends(loop: Loop) -> None:
-    with pytest.raises(RunAbortedError, match="a call of a trained role, none of 4 did"):
+    with pytest.raises(RunAbortedError) as caught:
         loop.run(sample_number, Journal(), trainable=["somebody else"])
+    _, _, why = str(caught.value).partition("a call of a trained role, none of 4 did: ")
+    assert why == (
+        "env.trainable is [somebody else], and the policy was asked only in solver; "
+        "set env.trainable=[solver], say, or null to train all"
+    )
 
 
 def test_a_deadline_that_fires_makes_the_run_inexact_for_good(loop: Loop) -> None:
@@ -480,6 +488,16 @@ def test_a_deadline_that_fires_makes_the_run_inexact_for_good(loop: Loop) -> Non
     assert not state.exact
     assert journal.lines[2]["episodes/dropped"] == 1
     assert "rollout.deadline_s" in journal.episodes[2]["train"][0].reason
+
+
+@pytest.mark.parametrize(("says", "exact"), [("lose", False), ("break", True)])
+def test_a_service_that_is_lost_for_good_makes_the_run_inexact(
+    loop: Loop, says: str, exact: bool
+) -> None:
+    journal = Journal()
+    loop.run(in_train_step(1, 0, 0, says=says), journal, steps=3)
+    assert journal.series("episodes/dropped") == [None, 0, 1, 0]
+    assert journal.series("run/exact") == [True, True, exact, exact]
 
 
 def test_a_deadline_that_fires_in_an_evaluation_counts(loop: Loop) -> None:

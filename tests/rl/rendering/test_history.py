@@ -218,6 +218,20 @@ def test_calls_that_differ_in_arguments_only_never_merge(renderer_of):
         assert prompt.token_ids[: len(agent.through(index))] == agent.through(index)
 
 
+def test_a_bounded_history_forgets_its_oldest_calls(renderer_of):
+    agent = Agent(renderer_of("qwen2_5"), tools=())
+    agent.history = ChatHistory(agent.renderer, most_calls=2)
+    # The oldest prompt is the longest: what counts is the time.
+    questions = [user("hi there"), user("ho"), user("h")]
+    replies = [agent.say(question, text="There, there.") for question in questions]
+    prompts = [
+        agent.render(question, said(reply), user("more"))
+        for question, reply in zip(questions, replies, strict=True)
+    ]
+    assert [prompt.extends for prompt in prompts] == [None, 1, 2]
+    assert prompts[0].token_ids == tuple(agent.renderer.codec.encode(prompts[0].text))
+
+
 def test_white_space_that_the_template_trims_keeps_its_tokens(renderer_of):
     agent = Agent(renderer_of("llama3"), tools=())
     reply = agent.say(user("hi"), text=" Hello.\n")

@@ -11,7 +11,13 @@ from agentscope.agent import Agent, InjectionConfig
 from agentscope.message import UserMsg
 
 from astuner_gym.chat.messages import ChatCall, ChatReply
-from astuner_gym.errors import BrokenJudgeError, EpisodeLimitError, SettingError, TaskDataError
+from astuner_gym.errors import (
+    BrokenJudgeError,
+    EpisodeLimitError,
+    ServiceLostError,
+    SettingError,
+    TaskDataError,
+)
 from astuner_gym.judge import FunctionJudge, Score
 from astuner_gym.task import Task
 from astuner_gym.workflow import Models, WorkflowResult
@@ -150,6 +156,7 @@ def test_a_workflow_that_raises_is_dropped_with_its_calls(runner_of: RunnerOf) -
     runner, policy = runner_of(broken, hello)
     episode = run(runner)
     assert failed(episode) == "WorkflowError: workflow raised on task t-1: KeyError('answer')"
+    assert not episode.by_chance
     assert len(episode.calls) == 2  # for the account of tokens
     assert policy.released == [KEY]
 
@@ -182,8 +189,52 @@ def test_the_deadline_fails_an_attempt_whatever_the_workflow_makes_of_it(
     assert failed(episode).startswith(DEADLINE_REASON)
     assert "0.05 s (rollout.deadline_s)" in episode.reason
     # A second attempt that was in time would hide that the clock has had its say.
-    assert episode.attempts == 1
+    assert (episode.by_chance, episode.attempts) == (True, 1)
     assert policy.released == [KEY]
+
+
+class Lossy:
+    """A workflow and a judge whose service is lost, each time or but once."""
+
+    def __init__(self, where: str, *, times: int = 99) -> None:
+        self._where = where
+        self._left = times
+
+    def _use(self, where: str) -> None:
+        if where == self._where and self._left > 0:
+            self._left -= 1
+            raise ServiceLostError("it has ended")
+
+    async def play(self, task: Task, models: Models) -> WorkflowResult:
+        self._use("workflow")
+        try:
+            self._use("workflow, named otherwise")
+        except ServiceLostError as error:
+            raise RuntimeError("no world") from error
+        return await greet(task, models)
+
+    def score(self, task: Task, result: WorkflowResult) -> float:
+        self._use("judge")
+        return 1.0
+
+
+@pytest.mark.parametrize("where", ["workflow", "workflow, named otherwise", "judge"])
+def test_a_service_that_is_lost_fails_an_episode_by_chance(runner_of: RunnerOf, where: str) -> None:
+    lossy = Lossy(where)
+    runner, _ = runner_of(
+        lossy.play, hello, judge=FunctionJudge(lossy.score), config=RolloutConfig(attempts=2)
+    )
+    episode = run(runner)
+    assert failed(episode)
+    assert (episode.by_chance, episode.attempts) == (True, 2)
+
+
+def test_a_service_that_is_lost_once_leaves_the_episode_as_it_is(runner_of: RunnerOf) -> None:
+    lossy = Lossy("workflow", times=1)
+    runner, _ = runner_of(lossy.play, hello, config=RolloutConfig(attempts=2))
+    episode = run(runner)
+    assert episode.status is EpisodeStatus.COMPLETED
+    assert (episode.by_chance, episode.attempts) == (False, 2)
 
 
 def test_the_deadline_covers_the_judge(runner_of: RunnerOf) -> None:

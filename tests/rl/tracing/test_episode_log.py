@@ -108,6 +108,7 @@ def logged_episodes(draw: st.DrawFn) -> LoggedEpisode:
         calls=tuple(calls),
         status=draw(st.sampled_from(EpisodeStatus)),
         reason=draw(texts),
+        by_chance=draw(st.booleans()),
         rewards=draw(st.dictionaries(texts, floats, max_size=2)),
         call_rewards=draw(st.dictionaries(texts, st.tuples(floats, floats), max_size=2)),
         success=draw(st.booleans()),
@@ -177,6 +178,20 @@ def test_what_was_judged_and_given_comes_back_too(output: JsonValue) -> None:
     episode = replace(first, episode=replace(first.episode, result=result, given=given))
     written = json.loads(json.dumps(encode_episode(episode), allow_nan=False))
     assert reads_the_same(decode_episode(written), episode)
+
+
+@pytest.mark.parametrize(
+    ("reason", "by_chance"),
+    [("deadline: an episode may take 1 s", True), ("ServiceLostError: it has ended", False)],
+)
+def test_a_log_of_an_earlier_version_tells_chance_by_the_deadline(
+    reason: str, by_chance: bool
+) -> None:
+    whole = logged()
+    failed = replace(whole.episode, status=EpisodeStatus.FAILED, reason=reason)
+    fields = encode_episode(replace(whole, episode=failed))
+    del fields["by_chance"]
+    assert decode_episode(fields).episode == replace(failed, by_chance=by_chance)
 
 
 def test_only_what_is_new_in_a_call_is_written() -> None:

@@ -12,7 +12,12 @@ import pytest
 
 from astuner_gym.errors import UnusableInputError
 from astuner_rl.tracing.metrics import MetricsLog, read_metrics
-from astuner_rl.tracing.run_folder import RunFolder, create_run_folder, open_run_folder
+from astuner_rl.tracing.run_folder import (
+    RunFolder,
+    create_run_folder,
+    make_run_folder,
+    open_run_folder,
+)
 
 STARTED = datetime(2026, 3, 1, 14, 5, 59)
 
@@ -59,6 +64,22 @@ def test_a_root_that_cannot_be_written_is_unusable_input(tmp_path: Path) -> None
         create(tmp_path)
 
 
+def test_a_folder_that_a_run_left_while_it_started_is_taken_again(tmp_path: Path) -> None:
+    folder = make_run_folder(Path("run"), cwd=tmp_path)
+    with folder.lock():
+        (folder.path / "config.yaml.partial").write_text("seed:")
+    assert make_run_folder(Path("run"), cwd=tmp_path) == folder
+
+
+@pytest.mark.parametrize("held", ["config.yaml", "episodes/step-000000.jsonl.gz", "notes/a.txt"])
+def test_a_folder_that_holds_more_is_not(tmp_path: Path, held: str) -> None:
+    folder = make_run_folder(Path("run"), cwd=tmp_path)
+    (folder.path / held).parent.mkdir(exist_ok=True)
+    (folder.path / held).touch()
+    with pytest.raises(UnusableInputError, match=r"run\.dir must name a new or an empty folder"):
+        make_run_folder(Path("run"), cwd=tmp_path)
+
+
 def test_a_run_is_opened_again(tmp_path: Path) -> None:
     folder = create(tmp_path)
     folder.config.write_text("seed: 3\n")
@@ -87,6 +108,20 @@ def test_episode_files_are_named_by_step_and_phase(tmp_path: Path) -> None:
         "step-000012.jsonl.gz",
         "step-1000000.jsonl.gz",
     ]
+
+
+def test_sets_whose_names_look_alike_in_a_file_name_have_logs_of_their_own(tmp_path: Path) -> None:
+    folder = create(tmp_path)
+    names = ["hard cases", "hard-cases", "hard/cases", "hard_cases"]
+    files = [folder.episode_file(phase=f"eval/{name}", step=1) for name in names]
+    assert [file.name for file in files[1::2]] == [
+        "step-000001-eval-hard-cases.jsonl.gz",
+        "step-000001-eval-hard_cases.jsonl.gz",
+    ]
+    assert len({*files}) == 4
+    for file in files:
+        file.touch()
+    assert sorted(folder.episode_files()) == sorted(files)
 
 
 def test_rewinding_forgets_later_steps_and_torn_files(tmp_path: Path) -> None:
