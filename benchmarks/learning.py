@@ -18,8 +18,12 @@ A part that is done is kept in ``benchmarks/results/parts`` and taken from there
 if its settings, defaults included, and its commit are the same (a commit with changes on top is
 never the same); with ``--reuse``, any commit will do. A part that was trained and not measured is
 kept beside its run, and by the same rule only measured. All parts together take hours: committed,
-what is there lets another machine go on if its processor is of the same kind. Another kind rounds
-otherwise, so that its first policy is another, and with it everything is measured anew.
+what is there lets another machine go on.
+
+A processor of another kind rounds otherwise, so that the tiny model that it builds is another first
+policy. All parts of a seed begin with the same weights, different seeds need not. With ``--reuse``,
+a seed that was begun on another kind of processor is taken as far as it was measured there: parts
+that it lacks are named and not run. Seeds of one's own, ``--seeds 0 1 2 3``, can be added to it.
 """
 
 from __future__ import annotations
@@ -219,6 +223,10 @@ def _episodes_of_a_task(decoding: str, samples: int) -> int:
     return samples if DECODINGS[decoding] > 0 else 1
 
 
+class BegunElsewhereError(Exception):
+    """A part of a seed cannot be run: the weights that the seed began with are not built here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
     """Where runs are, and their results once they are finished."""
@@ -229,9 +237,30 @@ class Store:
     """Of the results, one file for each part and seed."""
     commit: str
     first_weights: str
-    """Digest of the weights that runs begin with here."""
+    """Digest of the weights that runs begin with."""
     reuse: bool
-    """Whether a result of another commit will do."""
+    """Whether a result of another commit will do, and a seed that was begun elsewhere."""
+    elsewhere: bool = False
+    """Whether those weights are not the ones that are built here, so that nothing can be run."""
+
+    def of_seed(self, part: Part, seed: int, *, plan: Plan) -> Store:
+        """Return this store with the weights that a seed began with, where that was elsewhere."""
+        path = self._path(part.base, seed)
+        if not (self.reuse and path.exists()):
+            return self
+        kept = json.loads(path.read_text("utf-8"))["first_weights"]
+        there = replace(self, first_weights=kept, elsewhere=kept != self.first_weights)
+        command = base_command(part, seed, plan=plan)
+        found = there.find(part.base, seed=seed, command=command, plan=plan)
+        return self if found is None else there
+
+    def require_here(self, part: str, seed: int) -> None:
+        """Raise :class:`BegunElsewhereError` if a part of a seed cannot be run here."""
+        if self.elsewhere:
+            raise BegunElsewhereError(
+                f"{part}, seed {seed}: not measured; the seed was begun with weights "
+                f"{self.first_weights}, which this processor does not build"
+            )
 
     def find(self, part: str, *, seed: int, command: Sequence[str], plan: Plan) -> Result | None:
         """Return what was kept of a part with these settings and from the same first weights."""
@@ -430,7 +459,7 @@ def digest_of_settings(part: str, command: Sequence[str]) -> str:
 
 def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
     """The scores of the policy that a run starts from."""
-    command = (*part.environment, f"seed={seed}", *plan.settings)
+    command = base_command(part, seed, plan=plan)
     found = store.find(part.base, seed=seed, command=command, plan=plan)
     if found is not None:
         return found
@@ -474,6 +503,7 @@ def trained_policy(
 
 def _trained(part: Part, seed: int, command: Sequence[str], *, plan: Plan, store: Store) -> Result:
     """Train as the settings say."""
+    store.require_here(part.name, seed)
     print(f"{part.name}, seed {seed}: training", flush=True)
     folder = fresh_folder(store.folder_of(part.name, seed))
     load_before = os.getloadavg()[0]
@@ -497,6 +527,11 @@ def _trained(part: Part, seed: int, command: Sequence[str], *, plan: Plan, store
         steps=lines[-1].step,
         load_average=[load_before, load_after],
     )
+
+
+def base_command(part: Part, seed: int, *, plan: Plan) -> tuple[str, ...]:
+    """Settings with which the policy is measured that a part starts from."""
+    return (*part.environment, f"seed={seed}", *plan.settings)
 
 
 def command_of(part: Part, seed: int, *, plan: Plan) -> list[str]:
@@ -524,11 +559,12 @@ def sft_policy(part: Part, seed: int, *, seconds: float, plan: Plan, store: Stor
 
 def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store) -> int:
     """How many steps take so many seconds, by those of a short run, which is kept."""
-    kept = store.folder / f"{part.name}-s{seed}-timing.json"
+    kept = store.results / f"{part.name}-s{seed}-timing.json"
     if kept.exists():
         timing = json.loads(kept.read_text("utf-8"))
         if timing["seconds"] == seconds:
             return int(timing["steps"])
+    store.require_here(part.name, seed)
     print(f"{part.name}, seed {seed}: timing its steps", flush=True)
     folder = fresh_folder(store.folder / f"{part.name}-s{seed}-timing")
     run = folder / RUN
@@ -557,26 +593,52 @@ def fresh_folder(folder: Path) -> Path:
 def measure(
     benchmark: Benchmark, parts: Sequence[str], seeds: Sequence[int], *, plan: Plan, store: Store
 ) -> Results:
-    """Results by part and seed; those that are kept already are not made again."""
+    """Results by part and seed; those that are kept already are not made again.
+
+    Parts of seeds that were begun elsewhere and not measured there are left out.
+    """
     results: dict[tuple[str, int], Result] = {}
     wanted = [part for part in benchmark.parts if part.name in parts]
     for part in wanted:
         for seed in seeds:
-            results[part.base, seed] = first_policy(part, seed, plan=plan, store=store)
+            of_seed = store.of_seed(part, seed, plan=plan)
+            results[part.base, seed] = first_policy(part, seed, plan=plan, store=of_seed)
     for part in wanted:
         for seed in seeds:
-            if part.as_long_as is not None:
-                other = benchmark.part(part.as_long_as)
-                as_long = results.get((other.name, seed)) or trained_policy(
-                    other, seed, command_of(other, seed, plan=plan), plan=plan, store=store
-                )
-                result = sft_policy(part, seed, seconds=as_long.train_s, plan=plan, store=store)
-            else:
-                command = command_of(part, seed, plan=plan)
-                result = trained_policy(part, seed, command, plan=plan, store=store)
+            of_seed = store.of_seed(part, seed, plan=plan)
+            try:
+                result = _part_of_seed(benchmark, part, seed, results, plan=plan, store=of_seed)
+            except BegunElsewhereError as error:
+                print(error)
+                continue
             results[part.name, seed] = result
             print_result(results[part.base, seed], result)
     return results
+
+
+def _part_of_seed(
+    benchmark: Benchmark, part: Part, seed: int, results: Results, *, plan: Plan, store: Store
+) -> Result:
+    if part.as_long_as is None:
+        command = command_of(part, seed, plan=plan)
+        return trained_policy(part, seed, command, plan=plan, store=store)
+    other = benchmark.part(part.as_long_as)
+    as_long = results.get((other.name, seed)) or trained_policy(
+        other, seed, command_of(other, seed, plan=plan), plan=plan, store=store
+    )
+    return sft_policy(part, seed, seconds=as_long.train_s, plan=plan, store=store)
+
+
+def not_measured(
+    benchmark: Benchmark, parts: Sequence[str], seeds: Sequence[int], results: Results
+) -> list[str]:
+    """Return which of the parts that were asked for are missing, by part and seed."""
+    return [
+        f"{part.name}-s{seed}"
+        for part in benchmark.parts
+        for seed in seeds
+        if part.name in parts and (part.name, seed) not in results
+    ]
 
 
 def print_result(before: Result, after: Result) -> None:
@@ -601,6 +663,7 @@ def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
     return {
         f"{part.name}-s{seed}": {
             "commit": after.commit,
+            "first_weights": after.first_weights,
             "steps": after.steps,
             "minutes": after.minutes,
             "sampling_and_learning_s": after.train_s,
@@ -692,7 +755,9 @@ def main(benchmark: Benchmark) -> None:
     )
     parser.add_argument("--with", nargs="+", choices=VARIANTS, default=[], dest="variant")
     parser.add_argument("--work", type=Path, help="folder of the runs; one under runs/")
-    parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
+    parser.add_argument(
+        "--reuse", action="store_true", help="take results of other commits and processors too"
+    )
     parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
     options = parser.parse_intermixed_args()
     # AgentScope warns of every episode that reaches its limit of replies.
@@ -733,7 +798,9 @@ def main(benchmark: Benchmark) -> None:
     enough = set(names) <= set(parts) and set(SEEDS) <= set(seeds)
     report(
         name,
-        figures=figures(benchmark, results) | benchmark.further(results),
+        figures=figures(benchmark, results)
+        | benchmark.further(results)
+        | {"not_measured": not_measured(benchmark, parts, seeds, results)},
         bars=benchmark.bars(results),
         keep=enough and measurement,
     )

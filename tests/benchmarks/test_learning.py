@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from benchmarks.learning import (
     Plan,
     Result,
     Store,
+    base_command,
     command_of,
     digest_of_first_weights,
     digest_of_settings,
     gain,
+    measure,
+    not_measured,
     part_names,
     quick_plan,
     sft_command,
@@ -201,6 +205,38 @@ def test_results_from_other_first_weights_are_measured_anew(tmp_path: Path, grpo
     kept = store(tmp_path).keep(grpo)
     find = store(tmp_path, first_weights="dead", reuse=True).find
     assert find("grpo", seed=0, command=kept.command, plan=PLAN) is None
+
+
+def test_a_seed_that_was_begun_elsewhere_is_taken_as_far_as_it_was_measured_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kept(name: str, seed: int, command: Sequence[str], weights: str) -> Result:
+        settings = digest_of_settings(name, command)
+        given = result(name, "0110", seed=seed, settings=settings)
+        return replace(given, command=tuple(command), first_weights=weights)
+
+    here = store(tmp_path, reuse=True)
+    expected = [
+        here.keep(
+            kept("base", seed, base_command(GRPO, seed, plan=PLAN), weights)
+            if name == "base"
+            else kept(name, seed, command_of(BENCHMARK.part(name), seed, plan=PLAN), weights)
+        )
+        for seed, weights in ((0, "dead"), (1, "beef"))
+        for name in ("base", "grpo")
+    ]
+    # Kept from here, in a seed that was begun elsewhere: it is not paired with that seed's base.
+    here.keep(kept("control", 0, command_of(BENCHMARK.part("control"), 0, plan=PLAN), "beef"))
+
+    parts = ("grpo", "control", "sft")
+    # Seed 1 was begun here, so what it lacks would be run.
+    found = dict(measure(BENCHMARK, parts, [0], plan=PLAN, store=here))
+    found |= measure(BENCHMARK, ["grpo"], [1], plan=PLAN, store=here)
+    assert found == results(*expected)
+    assert not_measured(BENCHMARK, parts, [0], found) == ["control-s0", "sft-s0"]
+    printed = capsys.readouterr().out
+    assert "control, seed 0: not measured; the seed was begun with weights dead" in printed
+    assert "sft, seed 0: not measured" in printed
 
 
 def test_a_digest_is_of_every_weight(tmp_path: Path) -> None:
