@@ -24,6 +24,7 @@ A processor of another kind rounds otherwise, so that the tiny model that it bui
 policy. All parts of a seed begin with the same weights, different seeds need not. With ``--reuse``,
 a seed that was begun on another kind of processor is taken as far as it was measured there: parts
 that it lacks are named and not run. Seeds of one's own, ``--seeds 0 1 2 3``, can be added to it.
+``--kept`` reports what there is, runs nothing and names what is missing.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -223,8 +224,8 @@ def _episodes_of_a_task(decoding: str, samples: int) -> int:
     return samples if DECODINGS[decoding] > 0 else 1
 
 
-class BegunElsewhereError(Exception):
-    """A part of a seed cannot be run: the weights that the seed began with are not built here."""
+class NotMeasuredError(Exception):
+    """A part of a seed was not measured and is not to be, or cannot be here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +241,8 @@ class Store:
     """Digest of the weights that runs begin with."""
     reuse: bool
     """Whether a result of another commit will do, and a seed that was begun elsewhere."""
-    elsewhere: bool = False
-    """Whether those weights are not the ones that are built here, so that nothing can be run."""
+    runs_nothing: str | None = None
+    """Why what is not kept is not run either; None if it is."""
 
     def of_seed(self, part: Part, seed: int, *, plan: Plan) -> Store:
         """Return this store with the weights that a seed began with, where that was elsewhere."""
@@ -249,18 +250,18 @@ class Store:
         if not (self.reuse and path.exists()):
             return self
         kept = json.loads(path.read_text("utf-8"))["first_weights"]
-        there = replace(self, first_weights=kept, elsewhere=kept != self.first_weights)
+        there = replace(self, first_weights=kept)
+        if kept != self.first_weights and self.runs_nothing is None:
+            why = f"the seed was begun with weights {kept}, which this processor does not build"
+            there = replace(there, runs_nothing=why)
         command = base_command(part, seed, plan=plan)
         found = there.find(part.base, seed=seed, command=command, plan=plan)
         return self if found is None else there
 
-    def require_here(self, part: str, seed: int) -> None:
-        """Raise :class:`BegunElsewhereError` if a part of a seed cannot be run here."""
-        if self.elsewhere:
-            raise BegunElsewhereError(
-                f"{part}, seed {seed}: not measured; the seed was begun with weights "
-                f"{self.first_weights}, which this processor does not build"
-            )
+    def require_running(self, part: str, seed: int) -> None:
+        """Raise :class:`NotMeasuredError` if what is not kept is not run either."""
+        if self.runs_nothing is not None:
+            raise NotMeasuredError(f"{part}, seed {seed}: not measured; {self.runs_nothing}")
 
     def find(self, part: str, *, seed: int, command: Sequence[str], plan: Plan) -> Result | None:
         """Return what was kept of a part with these settings and from the same first weights."""
@@ -463,6 +464,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
     found = store.find(part.base, seed=seed, command=command, plan=plan)
     if found is not None:
         return found
+    store.require_running(part.base, seed)
     print(f"{part.base}, seed {seed}: measuring", flush=True)
     measured = measured_policy(compose_experiment(command), plan=plan)
     return store.keep(
@@ -503,7 +505,7 @@ def trained_policy(
 
 def _trained(part: Part, seed: int, command: Sequence[str], *, plan: Plan, store: Store) -> Result:
     """Train as the settings say."""
-    store.require_here(part.name, seed)
+    store.require_running(part.name, seed)
     print(f"{part.name}, seed {seed}: training", flush=True)
     folder = fresh_folder(store.folder_of(part.name, seed))
     load_before = os.getloadavg()[0]
@@ -564,7 +566,7 @@ def _steps_in(part: Part, seconds: float, *, seed: int, plan: Plan, store: Store
         timing = json.loads(kept.read_text("utf-8"))
         if timing["seconds"] == seconds:
             return int(timing["steps"])
-    store.require_here(part.name, seed)
+    store.require_running(part.name, seed)
     print(f"{part.name}, seed {seed}: timing its steps", flush=True)
     folder = fresh_folder(store.folder / f"{part.name}-s{seed}-timing")
     run = folder / RUN
@@ -595,25 +597,31 @@ def measure(
 ) -> Results:
     """Results by part and seed; those that are kept already are not made again.
 
-    Parts of seeds that were begun elsewhere and not measured there are left out.
+    What is neither kept nor to be run is left out.
     """
     results: dict[tuple[str, int], Result] = {}
-    wanted = [part for part in benchmark.parts if part.name in parts]
-    for part in wanted:
-        for seed in seeds:
-            of_seed = store.of_seed(part, seed, plan=plan)
+    wanted = [(part, seed) for part in benchmark.parts if part.name in parts for seed in seeds]
+    for part, seed in wanted:
+        of_seed = store.of_seed(part, seed, plan=plan)
+        with _said_where_not_measured():
             results[part.base, seed] = first_policy(part, seed, plan=plan, store=of_seed)
-    for part in wanted:
-        for seed in seeds:
-            of_seed = store.of_seed(part, seed, plan=plan)
-            try:
-                result = _part_of_seed(benchmark, part, seed, results, plan=plan, store=of_seed)
-            except BegunElsewhereError as error:
-                print(error)
-                continue
+    for part, seed in wanted:
+        if (part.base, seed) not in results:
+            continue
+        of_seed = store.of_seed(part, seed, plan=plan)
+        with _said_where_not_measured():
+            result = _part_of_seed(benchmark, part, seed, results, plan=plan, store=of_seed)
             results[part.name, seed] = result
             print_result(results[part.base, seed], result)
     return results
+
+
+@contextmanager
+def _said_where_not_measured() -> Iterator[None]:
+    try:
+        yield
+    except NotMeasuredError as error:
+        print(error)
 
 
 def _part_of_seed(
@@ -758,6 +766,9 @@ def main(benchmark: Benchmark) -> None:
     parser.add_argument(
         "--reuse", action="store_true", help="take results of other commits and processors too"
     )
+    parser.add_argument(
+        "--kept", action="store_true", help="with --reuse: report what is kept and run nothing"
+    )
     parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
     options = parser.parse_intermixed_args()
     # AgentScope warns of every episode that reaches its limit of replies.
@@ -793,6 +804,7 @@ def main(benchmark: Benchmark) -> None:
         commit=commit(),
         first_weights=digest_of_first_weights([*benchmark.parts[0].environment, *plan.settings]),
         reuse=options.reuse,
+        runs_nothing="--kept was asked for" if options.kept else None,
     )
     results = measure(benchmark, parts, seeds, plan=plan, store=store)
     enough = set(names) <= set(parts) and set(SEEDS) <= set(seeds)

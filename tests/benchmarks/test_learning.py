@@ -238,6 +238,18 @@ def test_a_seed_that_was_begun_elsewhere_is_taken_as_far_as_it_was_measured_ther
     assert "control, seed 0: not measured; the seed was begun with weights dead" in printed
     assert "sft, seed 0: not measured" in printed
 
+    run_nothing = replace(here, runs_nothing="--kept was asked for")
+    found = dict(measure(BENCHMARK, parts, [1, 2], plan=PLAN, store=run_nothing))
+    assert found == results(*expected[2:])
+    assert not_measured(BENCHMARK, parts, [1, 2], found) == [
+        "grpo-s2",
+        "control-s1",
+        "control-s2",
+        "sft-s1",
+        "sft-s2",
+    ]
+    assert "base, seed 2: not measured; --kept was asked for" in capsys.readouterr().out
+
 
 def test_a_digest_is_of_every_weight(tmp_path: Path) -> None:
     save_random_model(tmp_path, environment=["env=gsm8k"])
