@@ -6,7 +6,8 @@ How it is measured: ``benchmarks.learning``. The parts, with the project's defau
 - *control*: the same with rewards permuted within groups.
 - *sft*: the warm start, continued by supervised learning for as long as *grpo*.
 
-PPO is not among them: what it teaches here is not measured.
+PPO is not among them: what it teaches here is not measured. What is kept in ``results`` is of four
+seeds, ``--seeds 0 1 2 3``, on processors of two kinds: ``not_measured`` names what each lacks.
 
 ``heldout`` has the kinds of request that training has, drawn anew from the same persons and words:
 of the 512 that are measured 234 are asked neither in training nor in a demonstration, and figures
