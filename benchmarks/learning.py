@@ -24,7 +24,7 @@ A processor of another kind rounds otherwise, so that the tiny model that it bui
 policy. All parts of a seed begin with the same weights, different seeds need not. With ``--reuse``,
 a seed that was begun on another kind of processor is taken as far as it was measured there: parts
 that it lacks are named and not run. Seeds of one's own, ``--seeds 0 1 2 3``, can be added to it.
-``--kept`` reports what there is, runs nothing and names what is missing.
+``--kept`` reports what is kept, of any commit, runs nothing and names what is missing.
 """
 
 from __future__ import annotations
@@ -492,6 +492,7 @@ def trained_policy(
     if found is not None:
         print(f"{part.name}, seed {seed}: kept from {found.commit}")
         return found
+    store.require_running(part.name, seed)
     trained = store.find_trained(part.name, seed=seed, command=command, plan=plan)
     if trained is None:
         trained = store.keep_trained(_trained(part, seed, command, plan=plan, store=store))
@@ -505,7 +506,6 @@ def trained_policy(
 
 def _trained(part: Part, seed: int, command: Sequence[str], *, plan: Plan, store: Store) -> Result:
     """Train as the settings say."""
-    store.require_running(part.name, seed)
     print(f"{part.name}, seed {seed}: training", flush=True)
     folder = fresh_folder(store.folder_of(part.name, seed))
     load_before = os.getloadavg()[0]
@@ -767,7 +767,7 @@ def main(benchmark: Benchmark) -> None:
         "--reuse", action="store_true", help="take results of other commits and processors too"
     )
     parser.add_argument(
-        "--kept", action="store_true", help="with --reuse: report what is kept and run nothing"
+        "--kept", action="store_true", help="--reuse, and run nothing that is not kept"
     )
     parser.add_argument("settings", nargs="*", help="settings of every run; no measurement then")
     options = parser.parse_intermixed_args()
@@ -803,7 +803,7 @@ def main(benchmark: Benchmark) -> None:
         results=RESULTS / "parts" / name if measurement else work,
         commit=commit(),
         first_weights=digest_of_first_weights([*benchmark.parts[0].environment, *plan.settings]),
-        reuse=options.reuse,
+        reuse=options.reuse or options.kept,
         runs_nothing="--kept was asked for" if options.kept else None,
     )
     results = measure(benchmark, parts, seeds, plan=plan, store=store)
