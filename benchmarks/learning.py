@@ -55,6 +55,7 @@ from astuner_rl.backbones.held_out import HeldOutEvaluator
 from astuner_rl.composition import compose_experiment
 from astuner_rl.config import ExperimentConfig
 from astuner_rl.evaluate import of_trained_run
+from astuner_rl.processor import processor
 from astuner_rl.rollout.episode_runner import EpisodeRunner
 from astuner_rl.samplers.transformers import TransformersSamplerConfig
 from astuner_rl.samplers.vllm import VllmSamplerConfig
@@ -165,6 +166,8 @@ class Result:
     """Digest of all settings that count, those that the command leaves as they are included."""
     first_weights: str
     """Digest of the weights that the run began with."""
+    processor: str = ""
+    """Which one computed; empty where that was not noted."""
     tasks: int
     solved: dict[str, str] = field(default_factory=dict)
     """By set and decoding, ``heldout T=1``: a digit for each task, how many of its episodes solved
@@ -252,7 +255,7 @@ class Store:
         kept = json.loads(path.read_text("utf-8"))["first_weights"]
         there = replace(self, first_weights=kept)
         if kept != self.first_weights and self.runs_nothing is None:
-            why = f"the seed was begun with weights {kept}, which this processor does not build"
+            why = f"another kind of processor built its first weights, {kept}; measure it there"
             there = replace(there, runs_nothing=why)
         command = base_command(part, seed, plan=plan)
         found = there.find(part.base, seed=seed, command=command, plan=plan)
@@ -475,6 +478,7 @@ def first_policy(part: Part, seed: int, *, plan: Plan, store: Store) -> Result:
             command=command,
             settings=digest_of_settings(part.base, command),
             first_weights=store.first_weights,
+            processor=processor(),
             tasks=plan.tasks,
             samples=plan.samples,
             solved=measured.solved,
@@ -521,6 +525,7 @@ def _trained(part: Part, seed: int, command: Sequence[str], *, plan: Plan, store
         command=tuple(command),
         settings=digest_of_settings(part.name, command),
         first_weights=store.first_weights,
+        processor=processor(),
         tasks=plan.tasks,
         samples=plan.samples,
         minutes=finished.seconds / 60,
@@ -672,6 +677,7 @@ def figures(benchmark: Benchmark, results: Results) -> dict[str, object]:
         f"{part.name}-s{seed}": {
             "commit": after.commit,
             "first_weights": after.first_weights,
+            "processor": after.processor,
             "steps": after.steps,
             "minutes": after.minutes,
             "sampling_and_learning_s": after.train_s,

@@ -235,7 +235,10 @@ def test_a_seed_that_was_begun_elsewhere_is_taken_as_far_as_it_was_measured_ther
     assert found == results(*expected)
     assert not_measured(BENCHMARK, parts, [0], found) == ["control-s0", "sft-s0"]
     printed = capsys.readouterr().out
-    assert "control, seed 0: not measured; the seed was begun with weights dead" in printed
+    assert (
+        "control, seed 0: not measured; another kind of processor built its first weights, dead"
+        in printed
+    )
     assert "sft, seed 0: not measured" in printed
 
     run_nothing = replace(here, runs_nothing="--kept was asked for")
